@@ -8,7 +8,7 @@ versions understand each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -123,10 +123,108 @@ class Table:
 
 
 def encode_app(routes: AppRoutes) -> dict[str, Any]:
-    """Return *routes* as plain JSON values."""
-    raise NotImplementedError
+    """Return *routes* as plain JSON values; fields at their defaults are left out."""
+    return {"app": routes.app} | _encode(routes, _APP)
 
 
 def decode_app(raw: Mapping[str, Any]) -> AppRoutes:
-    """Read what `encode_app` (of this or a neighbouring version) wrote."""
-    raise NotImplementedError
+    """
+    Read what `encode_app` (of this or a neighbouring version) wrote.
+
+    Unknown fields are ignored, missing ones take their defaults. Raises ValueError where a known field
+    cannot be read.
+    """
+    try:
+        return AppRoutes(app=str(raw["app"]), **_decode(raw, _APP))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"route entry cannot be read: {error!r}") from error
+
+
+def encode_table(table: Table) -> dict[str, Any]:
+    """Return the whole table as plain JSON values, as the snapshot holds it."""
+    apps = {name: encode_app(routes) for name, routes in sorted(table.apps.items())}
+    return {"format": FORMAT, "version": table.version, "sticky_key": table.sticky_key, "apps": apps}
+
+
+def decode_table(raw: Mapping[str, Any]) -> Table:
+    """Read what `encode_table` wrote; raises ValueError for a format that is neither ours nor the one before."""
+    if raw.get("format") not in (FORMAT, FORMAT - 1):
+        raise ValueError(f"route table: found format {raw.get('format')!r}, allowed: {FORMAT - 1}, {FORMAT}")
+    apps = {str(name): decode_app(routes) for name, routes in raw.get("apps", {}).items()}
+    return Table(version=int(raw["version"]), sticky_key=str(raw.get("sticky_key", "")), apps=apps)
+
+
+class _Kind:
+    """How one field goes to JSON and back; the default is "as it is"."""
+
+    def __init__(
+        self, out: Callable[[Any], Any] = lambda value: value, back: Callable[[Any], Any] = lambda value: value
+    ) -> None:
+        self.out = out
+        self.back = back
+
+
+_Fields = Mapping[str, tuple[_Kind, Any]]
+"""Field name -> how it is written, and the default that is left out."""
+
+
+def _encode(value: Any, fields: _Fields) -> dict[str, Any]:
+    pairs = ((name, getattr(value, name), kind, default) for name, (kind, default) in fields.items())
+    return {name: kind.out(item) for name, item, kind, default in pairs if item != default}
+
+
+def _decode(raw: Mapping[str, Any], fields: _Fields) -> dict[str, Any]:
+    return {name: kind.back(raw[name]) for name, (kind, _) in fields.items() if name in raw}
+
+
+def _fields_of(sample: Any, kinds: Mapping[str, _Kind], required: tuple[str, ...] = ()) -> _Fields:
+    """List the fields of a dataclass with the defaults that *sample* shows; required ones are always written."""
+    names = tuple(type(sample).__dataclass_fields__)
+    return {name: (kinds.get(name, _PLAIN), _NEVER if name in required else getattr(sample, name)) for name in names}
+
+
+def _record(build: Callable[..., Any], fields: _Fields) -> _Kind:
+    return _Kind(lambda value: _encode(value, fields), lambda raw: build(**_decode(raw, fields)))
+
+
+def _many(kind: _Kind) -> _Kind:
+    return _Kind(lambda values: [kind.out(value) for value in values], lambda raw: tuple(map(kind.back, raw)))
+
+
+_NEVER = object()
+_PLAIN = _Kind()
+_TEXTS = _many(_PLAIN)
+_PAIR = _Kind(list, tuple)
+_UPSTREAM = _fields_of(
+    Upstream(id="", address="", port=0, release=0), {}, required=("id", "address", "port", "release")
+)
+_RULE = _fields_of(Rule(), {})
+_EDIT = _record(HeaderEdit, _fields_of(HeaderEdit(), {"set": _many(_PAIR), "remove": _TEXTS}))
+_RATE = _record(RateLimit, _fields_of(RateLimit(requests=0), {}, required=("requests",)))
+_REDIRECT = _record(Redirect, _fields_of(Redirect(source="", to=""), {}, required=("source", "to")))
+_POLICY = _fields_of(
+    Policy(),
+    {
+        "assets": _TEXTS,
+        "request_headers": _EDIT,
+        "response_headers": _EDIT,
+        "basic_auth": _TEXTS,
+        "allow": _TEXTS,
+        "rate_limit": _RATE,
+        "redirects": _many(_REDIRECT),
+        "addons": _TEXTS,
+    },
+)
+_APP = {
+    name: entry
+    for name, entry in _fields_of(
+        AppRoutes(app=""),
+        {
+            "rules": _many(_record(Rule, _RULE)),
+            "upstreams": _many(_record(Upstream, _UPSTREAM)),
+            "weights": _many(_PAIR),
+            "policy": _record(Policy, _POLICY),
+        },
+    ).items()
+    if name != "app"
+}
