@@ -16,7 +16,8 @@ def find_doubts(spec: AppSpec) -> Iterator[Fault]:
     yield from _doubt_health(spec)
     for key, value in spec.environment.items():
         if value is None:
-            yield Fault(at=("environment", key), message='has no value and is unset in the container; for an empty one write ""')
+            message = 'has no value and is unset in the container; for an empty one write ""'
+            yield Fault(at=("environment", key), message=message)
     hosts = {route.host for route in spec.routes}
     canonical = spec.proxy.canonical_host
     if canonical is not None and canonical not in hosts and not any(host is None or "*" in host for host in hosts):
@@ -46,7 +47,8 @@ def _doubt_times(spec: AppSpec) -> Iterator[Fault]:
     if spec.health.start_period >= spec.deadline:
         yield Fault(
             at=("health", "start_period"),
-            message=f"is not shorter than deadline ({render_duration(spec.deadline)}): a slow start fails before it is over",
+            message=f"is not shorter than deadline ({render_duration(spec.deadline)}): "
+            "a slow start fails before it is over",
         )
 
 

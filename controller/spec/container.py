@@ -14,15 +14,12 @@ from controller.spec.faults import Fault, allowed, faulty
 from controller.spec.values import (
     Cpus,
     Flag,
-    Scalar,
     Size,
-    Texts,
     Whole,
-    Words,
     read_name_or_texts,
     read_text,
 )
-from controller.spec.volumes import NAME, Volumes
+from controller.spec.volumes import NAME
 
 CONTAINER_FIELDS = (
     "image",
@@ -303,9 +300,7 @@ _ULIMIT_SCHEMA = {
 }
 
 Image = Annotated[str, BeforeValidator(_read_image), WithJsonSchema({"type": "string", "pattern": r"^[^\s]+$"})]
-Environment = Annotated[
-    Mapping[str, str | None], BeforeValidator(_read_environment), WithJsonSchema(_PAIRS_SCHEMA)
-]
+Environment = Annotated[Mapping[str, str | None], BeforeValidator(_read_environment), WithJsonSchema(_PAIRS_SCHEMA)]
 Labels = Annotated[Mapping[str, str], BeforeValidator(_read_labels), WithJsonSchema(_PAIRS_SCHEMA)]
 User = Annotated[str, BeforeValidator(_read_user), WithJsonSchema({"type": ["string", "integer"]})]
 Directory = Annotated[str, BeforeValidator(_read_directory), WithJsonSchema({"type": "string", "pattern": "^/"})]
@@ -317,9 +312,5 @@ Capabilities = Annotated[tuple[str, ...], BeforeValidator(_read_capabilities), W
 Tmpfs = Annotated[tuple[str, ...], BeforeValidator(_read_tmpfs), WithJsonSchema(_TEXTS_SCHEMA)]
 ExtraHosts = Annotated[tuple[str, ...], BeforeValidator(_read_extra_hosts), WithJsonSchema(_HOSTS_SCHEMA)]
 Networks = Annotated[tuple[str, ...], BeforeValidator(_read_networks), WithJsonSchema(_NETWORKS_SCHEMA)]
-Secrets = Annotated[
-    tuple[SecretRef, ...], WithJsonSchema({"type": "array", "items": _SECRET_SCHEMA})
-]
-Ulimits = Annotated[
-    Mapping[str, Ulimit], WithJsonSchema({"type": "object", "additionalProperties": _ULIMIT_SCHEMA})
-]
+Secrets = Annotated[tuple[SecretRef, ...], WithJsonSchema({"type": "array", "items": _SECRET_SCHEMA})]
+Ulimits = Annotated[Mapping[str, Ulimit], WithJsonSchema({"type": "object", "additionalProperties": _ULIMIT_SCHEMA})]

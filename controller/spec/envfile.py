@@ -14,10 +14,10 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 
 
 def parse_env_file(text: str) -> dict[str, str | None]:
-    """Return the variables of an env file, as Compose reads one, but for `$`, which is literal.
+    r"""Return the variables of an env file, as Compose reads one, but for `$`, which is literal.
 
     Blank lines and `#` comments are skipped; `export` is allowed; single quotes keep everything, double quotes
-    know `\\n`, `\\r`, `\\t`, `\\"`, `\\\\`; unquoted values end at ` #`. A key alone has no value (None).
+    know `\n`, `\r`, `\t`, `\"`, `\\`; unquoted values end at ` #`. A key alone has no value (None).
     Raises ValueError with the line's number.
     """
     found: dict[str, str | None] = {}
@@ -62,7 +62,8 @@ def merge_env_files(
         return rest, []
     names = rest.pop("env_file")
     if read is None:
-        return rest, [Fault(at=("env_file",), message="is read by `oton apply` only; write the values into `environment`")]
+        message = "is read by `oton apply` only; write the values into `environment`"
+        return rest, [Fault(at=("env_file",), message=message)]
     listed = [names] if isinstance(names, str) else names
     if not isinstance(listed, list) or not all(isinstance(name, str) and name for name in listed):
         return rest, [Fault(at=("env_file",), allowed="a file name, or a list of file names")]

@@ -38,7 +38,8 @@ def read_headers(value: Any) -> dict[str, str]:
 
 
 def _is_field_value(text: str) -> bool:
-    return text == text.strip() and all(mark == "\t" or 32 <= ord(mark) < 256 and ord(mark) != 127 for mark in text)
+    visible = all(mark == "\t" or (32 <= ord(mark) < 256 and ord(mark) != 127) for mark in text)
+    return visible and text == text.strip()
 
 
 def read_header_names(value: Any) -> tuple[str, ...]:
@@ -57,8 +58,10 @@ def _read_status(value: Any) -> tuple[tuple[int, int], ...]:
         at = (index,) if isinstance(value, list | tuple) else ()
         if isinstance(item, list | tuple) and len(item) == 2:
             low, high = item
-        elif not isinstance(item, Mapping | list | tuple) and item is not None and (
-            match := _STATUS.fullmatch(read_text(item).strip())
+        elif (
+            not isinstance(item, Mapping | list | tuple)
+            and item is not None
+            and (match := _STATUS.fullmatch(read_text(item).strip()))
         ):
             low, high = int(match[1]), int(match[2] or match[1])
         else:

@@ -212,9 +212,9 @@ def find_faults(spec: AppSpec, broken: frozenset[str] = frozenset()) -> Iterator
         yield from _need_port(spec, broken)
     if "routes" not in broken:
         yield from _find_repeated(spec)
-    if not {"strategy", "routes"} & broken and spec.preview_host is not None:
-        if any(route.host == spec.preview_host for route in spec.routes):
-            yield Fault(at=("strategy", "preview_host"), allowed="a host that none of its own routes has")
+    own_hosts = {route.host for route in spec.routes} - {None}
+    if not {"strategy", "routes"} & broken and spec.preview_host in own_hosts:
+        yield Fault(at=("strategy", "preview_host"), allowed="a host that none of its own routes has")
     yield from _find_doubles(spec, broken)
 
 

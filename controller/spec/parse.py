@@ -21,7 +21,7 @@ from controller.spec.faults import Fault
 from controller.spec.model import NAME_PATTERN, STORED, AppSpec, find_faults
 from controller.spec.problems import Problem, render_field
 from controller.spec.split import Chunk, split_documents
-from controller.spec.tree import Fields, Node, Unreadable, compose, to_value
+from controller.spec.tree import Fields, Node, UnreadableError, compose, to_value
 from controller.spec.wording import describe, say_error, say_fault
 
 LARGEST_BYTES = 1024 * 1024
@@ -29,7 +29,10 @@ ReadEnv = Callable[[str], bytes]
 """Reads the file that `env_file` names; raises OSError."""
 
 _NAME = re.compile(NAME_PATTERN, re.ASCII)
-_NAME_LINE = re.compile(r"""^(?:--- +)?\{? *["']?name["']? *: *["']?([a-z][a-z0-9-]{0,39})["']?(?=[ \t,}\r\n]|$)""", re.MULTILINE)
+_NAME_LINE = re.compile(
+    r"""^(?:--- +)?\{? *["']?name["']? *: *["']?([a-z][a-z0-9-]{0,39})["']?(?=[ \t,}\r\n]|$)""",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +73,7 @@ class Parsed:
         return tuple(problem for problem in self.problems if id(problem) not in owned)
 
 
-def parse_file(
-    data: bytes, file: str, *, read_env: ReadEnv | None = None, not_yet: frozenset[str] = NOT_YET
-) -> Parsed:
+def parse_file(data: bytes, file: str, *, read_env: ReadEnv | None = None, not_yet: frozenset[str] = NOT_YET) -> Parsed:
     """Return everything that *data* says, and everything that is wrong with it; never raises.
 
     *file* is the name that problems carry. With *read_env* (the CLI), `env_file` is read and merged below
@@ -126,7 +127,7 @@ class _Reader:
     def document(self, chunk: Chunk) -> Document:
         try:
             root, flaws = compose(chunk.text, chunk.first_line)
-        except Unreadable as error:
+        except UnreadableError as error:
             flaw = error.flaw
             problem = Problem(file=self.file, line=flaw.line, field=render_field(flaw.at), message=flaw.message)
             return self._broken(chunk, _guess_name(chunk.text), [problem])

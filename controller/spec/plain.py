@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, BeforeValidator
 
 from controller.spec.base import Part
+from controller.spec.container import SecretRef, Ulimit
 from controller.spec.health import Health
 from controller.spec.strategies import AnyStrategy
 from controller.spec.values import (
@@ -19,7 +20,6 @@ from controller.spec.values import (
     render_duration,
     render_size,
 )
-from controller.spec.container import SecretRef, Ulimit
 from controller.spec.volumes import Volume
 
 Render = Callable[[Any], Any]
@@ -82,9 +82,9 @@ def written_value(value: Any, render: Render | None = None) -> Any:
     return [written_value(item) for item in value] if isinstance(value, tuple) else value
 
 
-def written_field(part: Part, name: str) -> Any:
-    """Return one field of *part* as people write it."""
-    return written_value(getattr(part, name), _renders(type(part)).get(name))
+def written_field(kind: type[Part], name: str, value: Any) -> Any:
+    """Return *value* of the field that YAML calls *name* in *kind* as people write it."""
+    return written_value(value, _renders(kind).get(name))
 
 
 def _write_short(part: Part) -> Any:

@@ -15,7 +15,9 @@ from controller.spec.hosts import Host, read_path
 from controller.spec.values import Duration, Flag, PositiveDuration, Size, Whole, read_texts
 
 _ADDON = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$", re.ASCII)
-_HTPASSWD = re.compile(r"^[^:\s][^:\x00-\x1f]{0,254}:(\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}|\{SHA\}[A-Za-z0-9+/=]{28})$", re.ASCII)
+_HTPASSWD = re.compile(
+    r"^[^:\s][^:\x00-\x1f]{0,254}:(\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}|\{SHA\}[A-Za-z0-9+/=]{28})$", re.ASCII
+)
 _PLACE = re.compile(r"^(https?://[^\s/]+)?(/[^\s]*)?$", re.ASCII)
 
 
@@ -123,7 +125,8 @@ class Proxy(Part):
     max_in_flight: Whole = Field(default=1000, ge=1, le=1_000_000)
     """Requests that the app has open at once; beyond it 503."""
     https: Literal["auto", "allow", "redirect", "only"] = "auto"
-    """auto: redirect plain requests where TLS and a certificate exist; allow: serve both; redirect: always; only: 403 on plain."""
+    """auto: redirect plain requests where TLS and a certificate for the host exist; allow: serve both;
+    redirect: always redirect; only: 403 on plain ones."""
     hsts: Duration = 0.0
     """max-age of Strict-Transport-Security on TLS answers; 0s sends none."""
     sticky: Flag = False

@@ -27,7 +27,9 @@ class Rolling(Part):
     @model_validator(mode="after")
     def _moves(self) -> Self:
         if count_of(self.max_surge, 100, round_up=True) == 0 == count_of(self.max_unavailable, 100, round_up=True):
-            raise faulty([Fault(at=("max_unavailable",), allowed="above 0 where max_surge is 0, or nothing could move")])
+            raise faulty(
+                [Fault(at=("max_unavailable",), allowed="above 0 where max_surge is 0, or nothing could move")]
+            )
         return self
 
     def limits(self, replicas: int) -> tuple[int, int]:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from yaml.cyaml import CParser
+from yaml._yaml import CParser
 
 from controller.spec.faults import Place
+from controller.spec.problems import cut
 from controller.spec.values import written_float, written_int
 
 DEEPEST = 64
@@ -80,7 +81,7 @@ class Flaw:
     at: Place = ()
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """The document cannot be composed; carries the one flaw that ended it."""
 
     def __init__(self, flaw: Flaw) -> None:
@@ -89,7 +90,7 @@ class Unreadable(Exception):
 
 
 def compose(text: str, first_line: int) -> tuple[Node | None, tuple[Flaw, ...]]:
-    """Return the root of the one document in *text* and what is wrong in it; raises Unreadable.
+    """Return the root of the one document in *text* and what is wrong in it; raises UnreadableError.
 
     None as root: nothing but comments. With flaws (a repeated key, a tag) the tree still shows the rest,
     so that all problems can be told at once.
@@ -97,16 +98,17 @@ def compose(text: str, first_line: int) -> tuple[Node | None, tuple[Flaw, ...]]:
     strange = _FORBIDDEN.search(text)
     if strange:
         line = first_line + text.count("\n", 0, strange.start())
-        raise Unreadable(Flaw(line, f"control character U+{ord(strange[0]):04X}; only printable characters are allowed"))
+        message = f"control character U+{ord(strange[0]):04X}; only printable characters are allowed"
+        raise UnreadableError(Flaw(line, message))
     composer = _Composer(text, first_line)
     try:
         return composer.document(), tuple(composer.flaws)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = first_line + (mark.line if mark else 0)
-        raise Unreadable(Flaw(line, _say_syntax(error))) from None
+        raise UnreadableError(Flaw(line, _say_syntax(error))) from None
     except (yaml.YAMLError, ValueError) as error:
-        raise Unreadable(Flaw(first_line, f"not YAML: {str(error)[:200]}")) from None
+        raise UnreadableError(Flaw(first_line, f"not YAML: {str(error)[:200]}")) from None
 
 
 def _say_syntax(error: yaml.MarkedYAMLError) -> str:
@@ -149,7 +151,7 @@ class _Composer:
         return self._first + int(event.start_mark.line)
 
     def _fail(self, event: Any, message: str) -> None:
-        raise Unreadable(Flaw(self._line(event), message, tuple(self._path)))
+        raise UnreadableError(Flaw(self._line(event), message, tuple(self._path)))
 
     def _flaw(self, line: int, message: str) -> None:
         self.flaws.append(Flaw(line, message, tuple(self._path)))
@@ -159,14 +161,15 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, depth)
         if event.tag is not None:
-            self._flaw(self._line(event), f"the tag {str(event.tag)[:80]} is not allowed; write the value without a tag")
+            message = f"the tag {cut(str(event.tag))} is not allowed; write the value without a tag"
+            self._flaw(self._line(event), message)
         anchor = event.anchor
         if anchor is not None:
             self._anchors[anchor] = None
         if isinstance(event, yaml.ScalarEvent):
             node: Node = Scalar(self._line(event), event.value, event.style in {None, ""} and event.implicit[0])
         elif depth >= DEEPEST:
-            raise Unreadable(Flaw(self._line(event), f"nested deeper than {DEEPEST} levels"))
+            raise UnreadableError(Flaw(self._line(event), f"nested deeper than {DEEPEST} levels"))
         elif isinstance(event, yaml.SequenceStartEvent):
             node = self._sequence(event, depth)
         else:
@@ -178,20 +181,20 @@ class _Composer:
 
     def _count(self, event: Any, node: Node) -> None:
         if max(self._nodes, node.size) > MOST_NODES:
-            raise Unreadable(Flaw(self._line(event), f"more than {MOST_NODES} values, aliases counted in full"))
+            raise UnreadableError(Flaw(self._line(event), f"more than {MOST_NODES} values, aliases counted in full"))
 
     def _alias(self, event: Any, depth: int) -> Node:
         self._aliases += 1
         if self._aliases > MOST_ALIASES:
-            raise Unreadable(Flaw(self._line(event), f"more than {MOST_ALIASES} aliases"))
+            raise UnreadableError(Flaw(self._line(event), f"more than {MOST_ALIASES} aliases"))
         name = str(event.anchor)
         if name not in self._anchors:
-            self._fail(event, f"the alias *{name[:80]} has no anchor before it")
+            self._fail(event, f"the alias *{cut(name)} has no anchor before it")
         target = self._anchors[name]
         if target is None:
-            raise Unreadable(Flaw(self._line(event), f"the alias *{name[:80]} stands inside its own anchor"))
+            raise UnreadableError(Flaw(self._line(event), f"the alias *{cut(name)} stands inside its own anchor"))
         if depth + target.height > DEEPEST:
-            raise Unreadable(Flaw(self._line(event), f"nested deeper than {DEEPEST} levels"))
+            raise UnreadableError(Flaw(self._line(event), f"nested deeper than {DEEPEST} levels"))
         return target
 
     def _sequence(self, event: Any, depth: int) -> Items:
@@ -252,13 +255,13 @@ class _Composer:
 def to_value(node: Node) -> Any:
     """Return the node as plain values: dict, list, str, None, bool, or a number with its text."""
     if isinstance(node, Scalar):
-        return _resolve(node.text) if node.plain else node.text
+        return resolve_plain(node.text) if node.plain else node.text
     if isinstance(node, Items):
         return [to_value(item) for item in node.nodes]
     return {key: to_value(item) for key, (_, item) in node.nodes.items()}
 
 
-def _resolve(text: str) -> Any:
+def resolve_plain(text: str) -> Any:
     """Return what a plain scalar means by YAML 1.2's core schema."""
     if text in _WORDS:
         return _WORDS[text]

@@ -224,7 +224,9 @@ Size = Annotated[int, BeforeValidator(read_size), WithJsonSchema(_SIZE_SCHEMA)]
 Cpus = Annotated[
     float,
     BeforeValidator(read_cpus),
-    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": _NUMBER.pattern}]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": _NUMBER.pattern}]}
+    ),
 ]
 Share = Annotated[
     int | str,
@@ -232,10 +234,4 @@ Share = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": PERCENT_PATTERN}]}),
 ]
 Rate = Annotated[float, BeforeValidator(read_rate), WithJsonSchema({"type": "string", "pattern": PERCENT_PATTERN})]
-Scalar = Annotated[str, BeforeValidator(read_text), WithJsonSchema(_TEXT_SCHEMA)]
 Words = Annotated[tuple[str, ...], BeforeValidator(read_words), WithJsonSchema(_WORDS_SCHEMA)]
-Texts = Annotated[
-    tuple[str, ...],
-    BeforeValidator(read_name_or_texts),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
-]

@@ -29,7 +29,7 @@ MODES = {
 IGNORED_MODES = frozenset({"cached", "delegated", "consistent"})
 """Docker Desktop's old consistency words; Compose takes them and they do nothing."""
 
-SAY_VOLUME = 'NAME:/path, /host/path:/path (with :ro if need be), or {name: X, external: true, target: /path}'
+SAY_VOLUME = "NAME:/path, /host/path:/path (with :ro if need be), or {name: X, external: true, target: /path}"
 SAY_TARGET = "an absolute path in the container, below /"
 SAY_SOURCE = "a volume name ([a-zA-Z0-9][a-zA-Z0-9_.-]*) or an absolute host path"
 
@@ -46,7 +46,7 @@ class Volume(Part):
     read_only: Flag = False
     """Mount it read-only."""
     external: Flag = False
-    """The volume bears exactly this name and was made by somebody else; without it, `data` of app `shop` is `shop_data`."""
+    """The volume bears exactly this name and is somebody else's; without it, `data` of app `shop` is `shop_data`."""
     options: tuple[str, ...] = ()
     """Further mount options of the short form: z, Z, nocopy, or a bind's propagation."""
 
@@ -145,7 +145,7 @@ _LONG_SCHEMA = {
 
 
 def _read_volumes(value: Any) -> Any:
-    if isinstance(value, Mapping) or isinstance(value, str) or not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple):
         raise allowed(f"a list; each item {SAY_VOLUME}")
     return value
 

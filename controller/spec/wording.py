@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -13,7 +12,7 @@ from pydantic import BaseModel
 from controller.spec.faults import Fault, Place
 from controller.spec.model import AppSpec
 from controller.spec.problems import Problem, quote, render_field
-from controller.spec.strategies import STRATEGIES
+from controller.spec.strategies import STRATEGIES, AnyStrategy
 from controller.spec.tree import Fields, Items, Node, Scalar
 
 HINTS = {
@@ -59,7 +58,8 @@ def say_error(file: str, root: Node, error: Mapping[str, Any]) -> list[Problem]:
 
 def _without_tag(place: Place) -> Place:
     """Take out the strategy's type, which pydantic puts into a place although no file has it there."""
-    return ("strategy", *place[2:]) if place[:1] == ("strategy",) and len(place) > 1 and place[1] in STRATEGIES else place
+    is_tagged = place[:1] == ("strategy",) and len(place) > 1 and place[1] in STRATEGIES
+    return ("strategy", *place[2:]) if is_tagged else place
 
 
 def _say_allowed(kind: str, context: Mapping[str, Any], message: str) -> str:
@@ -78,10 +78,10 @@ def _say_allowed(kind: str, context: Mapping[str, Any], message: str) -> str:
     }
     if kind == "literal_error":
         return re.sub(r"'|\bor\b ?", "", str(context["expected"]).replace(" or ", ", "))
-    bounds = {"greater_than_equal": ("at least", "ge"), "less_than_equal": ("at most", "le"), "greater_than": ("above", "gt")}
-    if kind in bounds:
-        word, key = bounds[kind]
-        return f"{word} {context[key]}"
+    if kind == "greater_than_equal":
+        return f"at least {context['ge']}"
+    if kind == "less_than_equal":
+        return f"at most {context['le']}"
     return "at least one item" if kind == "too_short" else fixed.get(kind, message)
 
 
@@ -105,7 +105,7 @@ def _known_fields(root: Node, place: Place) -> list[str]:
         kind = next((found for found in _kinds(fields[step].annotation)), None) if step in fields else None
     if place == ("strategy",):
         node = locate(root, ("strategy", "type"))[1]
-        kinds = {found.model_fields["type"].default: found for found in _kinds(AppSpec.model_fields["strategy"].annotation)}
+        kinds = {str(found.model_fields["type"].default): found for found in get_args(AnyStrategy)}
         kind = kinds.get(node.text) if isinstance(node, Scalar) else None
     if kind is None:
         return []
@@ -113,7 +113,6 @@ def _known_fields(root: Node, place: Place) -> list[str]:
     return [info.alias or name for name, info in kind.model_fields.items()] + more
 
 
-@cache
 def _kinds(annotation: Any) -> tuple[type[BaseModel], ...]:
     """Return the models inside an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
