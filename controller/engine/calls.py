@@ -1,0 +1,213 @@
+"""
+Calls to the engine: one client per thread, a deadline on each, every trouble one of our four errors.
+
+Nothing outside this room ever sees an exception of docker, requests or urllib3.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import docker
+import requests
+import urllib3
+from docker import errors as said
+from docker.context import ContextAPI
+from docker.utils import kwargs_from_env
+
+from controller.clock import steady_seconds
+from controller.errors import ControllerError, Refused, Retry, Stale
+
+OPERATION_S = 9.0
+"""Longest time that one operation of the port may take, all its calls together."""
+READ_S = 4.0
+"""Longest time for a call that only reads."""
+
+_START = "start it (`systemctl start docker`), or point DOCKER_HOST at it"
+_RUNTIME = re.compile(r"(?:OCI runtime create failed|failed to create (?:shim|task)[^:]*):\s*", re.IGNORECASE)
+_WRAPPING = re.compile(
+    r"(?:runc create failed|container_linux\.go:\d+|process_linux\.go:\d+|rootfs_linux\.go:\d+|"
+    r"unable to start container process|starting container process caused|container init caused|"
+    r"error during container init|failed to create task for container|failed to create shim task)\s*:?\s*"
+)
+_FULL = ("no space left on device", "disk quota exceeded")
+_BUSY = ("is already in progress", "port is already allocated", "context deadline exceeded", "try again")
+
+
+class Gone(Stale):
+    """The container is not there any more; for some operations that is success."""
+
+
+class TimedClient(docker.APIClient):
+    """The SDK's client where each request gets what is left of its operation's time."""
+
+    def __init__(self, *, until: float, read_s: float | None = None, **settings: Any) -> None:
+        self.until = until
+        self.read_s: float | None = None
+        """Longest silence in a streamed answer; None: what is left of the operation."""
+        super().__init__(**settings)  # asks for the version: needs its deadline already
+        self.read_s = read_s
+
+    def request(self, method: str | bytes, url: str | bytes, **kwargs: Any) -> requests.Response:  # type: ignore[override]
+        left = max(0.05, self.until - steady_seconds())
+        kwargs["timeout"] = (left, self.read_s) if self.read_s is not None else left
+        return super().request(method, url, **kwargs)
+
+
+class Calls:
+    """Hands out clients and turns what goes wrong into Retry, Stale or Refused."""
+
+    def __init__(self, host: str = "") -> None:
+        self._host = host
+        self._local = threading.local()
+        self._version: str | None = None
+        self._era = 0
+        self._up: bool | None = None
+        self.on_reachable: Callable[[bool], None] = lambda up: None
+        """Called when the engine goes away or comes back, from whichever thread noticed."""
+
+    @property
+    def place(self) -> str:
+        """Where the engine is, as the user would write it."""
+        return str(self._where().get("base_url") or "unix:///var/run/docker.sock")
+
+    @property
+    def is_local(self) -> bool:
+        """Say whether the engine is reached by a socket of this machine."""
+        return self.place.startswith("unix:")
+
+    def reachable(self) -> bool:
+        """Say whether the last call that could tell reached the engine."""
+        return bool(self._up)
+
+    @contextmanager
+    def doing(self, what: str, limit_s: float = OPERATION_S) -> Iterator[TimedClient]:
+        """Hand out this thread's client for *what* ("start shop-r4-1"), all calls within *limit_s* together.
+
+        A block within another one shares the outer one's time.
+        """
+        outer = getattr(self._local, "until", 0.0)
+        until = min(outer or float("inf"), steady_seconds() + limit_s)
+        self._local.until = until
+        try:
+            client = self._client(until)
+            client.until = until
+            yield client
+        except (said.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._translate(error, what) from error
+        else:
+            self._note(True)
+        finally:
+            self._local.until = outer
+            known: TimedClient | None = getattr(self._local, "client", None)
+            if known is not None and outer:
+                known.until = outer
+
+    def open_client(self, limit_s: float = READ_S, read_s: float | None = None) -> TimedClient:
+        """Return a client of its own, for one stream; the caller closes it. Use inside `doing`."""
+        return self._make(steady_seconds() + limit_s, read_s)
+
+    def ping(self, limit_s: float = 3.0) -> bool:
+        """Ask the engine whether it is there, and remember the answer."""
+        try:
+            with self.doing("ask whether it is there", limit_s) as client:
+                client.ping()
+        except ControllerError:
+            self._note(False)
+        return self.reachable()
+
+    def _client(self, until: float) -> TimedClient:
+        known: TimedClient | None = getattr(self._local, "client", None)
+        if known is None or self._local.era != self._era:
+            self._local.era = self._era
+            known = self._local.client = self._make(until, None)
+        return known
+
+    def _make(self, until: float, read_s: float | None) -> TimedClient:
+        settings = {"version": self._version, "use_ssh_client": True, **self._where()}
+        client = TimedClient(until=until, read_s=read_s, **settings)
+        self._version = client.api_version
+        return client
+
+    def _where(self) -> dict[str, Any]:
+        """Find the engine as the Docker CLI does: setting, DOCKER_HOST, then the current context."""
+        if self._host:
+            return {**kwargs_from_env(), "base_url": self._host}
+        from_env = kwargs_from_env()
+        return from_env if "base_url" in from_env else ContextAPI.kwargs_from_context()
+
+    def _note(self, up: bool) -> None:
+        if self._up is not up:
+            self._up = up
+            self.on_reachable(up)
+
+    def _forget_clients(self) -> None:
+        self._era += 1
+        self._version = None
+
+    def _translate(self, error: Exception, what: str) -> ControllerError:
+        if isinstance(error, said.APIError):
+            return self._translate_answer(error, what)
+        text = _plain(error)
+        if is_timeout(error):
+            # Not "unreachable": one container's lock can hang its calls while all others are answered.
+            return Retry(f"the container engine did not answer in time to: {what}; it may be overloaded (try `docker ps`)")
+        if isinstance(error, said.DockerException) and not isinstance(error.__cause__, Exception):
+            return Refused(f"cannot {what}: {text}")
+        self._note(False)
+        return Retry(f"the container engine at {self.place} cannot be reached ({text}); {_START}")
+
+    def _translate_answer(self, error: said.APIError, what: str) -> ControllerError:
+        text, code = explain(error), error.status_code or 500
+        low = text.lower()
+        self._note(True)
+        if "client version" in low and "too new" in low:
+            self._forget_clients()
+            return Retry("the container engine was replaced by an older one; speaking its version from now on")
+        if code == 404 and "no such container" in low:
+            return Gone(f"cannot {what}: the container is gone")
+        if any(word in low for word in _FULL):
+            return Retry(f"cannot {what}: the engine's disk is full; free some space (`docker system df`)")
+        if any(word in low for word in _BUSY):
+            return Retry(f"cannot {what} now: {text}")
+        if code == 404 and "network" in low:
+            return Stale(f"cannot {what}: {text}")
+        if code == 409:
+            return Stale(f"cannot {what}: {text}")
+        if code < 500 or _RUNTIME.search(text) or "mount" in low:
+            return Refused(f"cannot {what}: {text}")
+        return Retry(f"the container engine failed to {what}: {text}")
+
+
+def explain(error: said.APIError) -> str:
+    """Return what the engine said, without the layers of Go that it came through."""
+    text = str(error.explanation or error)
+    if _RUNTIME.search(text):
+        text = _WRAPPING.sub("", _RUNTIME.sub("", text))
+        text = re.sub(r":\s*unknown$", "", text)
+    return " ".join(text.split())[:500]
+
+
+def is_timeout(error: BaseException | None) -> bool:
+    """Say whether a deadline of ours passed, however deep the libraries wrapped it."""
+    while error is not None:
+        if isinstance(error, requests.ConnectTimeout):
+            return False
+        if isinstance(error, requests.Timeout | urllib3.exceptions.ReadTimeoutError | TimeoutError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _plain(error: BaseException) -> str:
+    """Return the innermost reason, such as "No such file or directory"."""
+    inner = error
+    while (deeper := inner.__cause__ or inner.__context__) is not None:
+        inner = deeper
+    if isinstance(inner, OSError) and inner.strerror:
+        return inner.strerror
+    return " ".join(str(inner).split())[:300] or type(inner).__name__

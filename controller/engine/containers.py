@@ -1,0 +1,233 @@
+"""
+Making, starting and ending containers, each so that doing it twice, or losing the engine's answer, is harmless.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import docker.errors
+
+from controller.engine import labels
+from controller.engine.calls import Calls, Gone, explain
+from controller.engine.networks import Networks
+from controller.engine.sight import Sight
+from controller.engine.translate import container_name, render_container
+from controller.engine.volumes import Volumes
+from controller.errors import ControllerError, Refused, Retry, Stale
+from controller.ports import ContainerPlan
+
+NAMES = 100
+"""So many names are tried for one container before a person is asked."""
+
+_NOT_RUNNING = re.compile(r"is not running|already stopped|is not paused", re.IGNORECASE)
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Containers:
+    """Every writing call about containers; touches none but our instance's."""
+
+    def __init__(self, calls: Calls, instance: str, sight: Sight, networks: Networks, volumes: Volumes) -> None:
+        self._calls = calls
+        self._instance = instance
+        self._sight = sight
+        self._networks = networks
+        self._volumes = volumes
+
+    def start(self, plan: ContainerPlan) -> str:
+        """Create and start one container for *plan*, or go on with the one that was begun; return its id."""
+        with self._calls.doing(f"start {container_name(plan)}"):
+            known = self._begun(plan)
+            if known is not None and known["State"] != "created":
+                return str(known["Id"])
+            made = self._resume(plan, known["Id"]) if known else self.create(plan)
+            return self._run(plan, made)
+
+    def create(self, plan: ContainerPlan, change: Change = lambda body: body, suffix: str = "") -> str:
+        """Create the container of *plan* without starting it; *change* edits the request."""
+        self._volumes.ensure(plan.release.spec)
+        self._networks.check_extra(plan.release.spec.networks)
+        for attempt in range(1, NAMES):
+            name = container_name(plan, attempt) + suffix
+            made = self._create_as(name, plan, change)
+            if made is not None:
+                self._join(plan, made, self._networks_of(plan))
+                return made
+        raise Refused(f"the names {container_name(plan)} to -{NAMES - 1} are all taken by others; remove some of them")
+
+    def _begun(self, plan: ContainerPlan) -> dict[str, Any] | None:
+        """Find what an earlier try for the same plan left: its answer may have been lost."""
+        if plan.kind == "run":
+            return None
+        wanted = _made_for(plan, self._instance)
+        alive = ("created", "running") if plan.kind == "replica" else ("created", "running", "paused", "exited")
+        same = [each for each in self._sight.listed(plan.app) if _is_made_for(each["Labels"], wanted)]
+        return next((each for each in same if each["State"] in alive), None)
+
+    def _create_as(self, name: str, plan: ContainerPlan, change: Change) -> str | None:
+        """Create under this name; None if somebody else has it."""
+        place = self._networks.place()
+        body = change(render_container(plan, self._instance, place))
+        try:
+            with self._calls.doing(f"create {name}") as client:
+                try:
+                    made = str(client.create_container_from_config(body, name)["Id"])
+                except docker.errors.APIError as error:
+                    self._give_back(place.address)
+                    if error.status_code == 409 and "name" in explain(error).lower():
+                        return self._owner(name, plan)
+                    if error.status_code == 404 and "image" in explain(error).lower():
+                        raise Refused(
+                            f"image {plan.release.spec.image} ({plan.release.image_id[:19]}) is not on the engine any more; "
+                            f"`oton retry {plan.app}` gets it again"
+                        ) from error
+                    raise
+        except Stale:
+            self._networks.forget()
+            raise
+        self._sight.doubt(made)
+        if place.address:
+            self._networks.addresses.bind(place.address, made)
+        return made
+
+    def _owner(self, name: str, plan: ContainerPlan) -> str | None:
+        """Return the container that has the name if it is the one we wanted; None if it is another."""
+        with self._calls.doing(f"see who has the name {name}") as client:
+            try:
+                seen = client.inspect_container(name)
+            except docker.errors.NotFound as error:
+                # Still being created by a call of ours that broke off, or not quite removed yet.
+                raise Retry(f"the engine is not done with an earlier {name}") from error
+        same = _is_made_for(seen["Config"].get("Labels") or {}, _made_for(plan, self._instance))
+        return str(seen["Id"]) if same and seen["State"]["Status"] == "created" else None
+
+    def _resume(self, plan: ContainerPlan, made: str) -> str:
+        """Finish what a broken-off `create` left undone."""
+        seen = self._sight.inspect(made)
+        joined = (seen.get("NetworkSettings") or {}).get("Networks") or {}
+        self._join(plan, made, [each for each in self._networks_of(plan) if each not in joined])
+        return made
+
+    def _networks_of(self, plan: ContainerPlan) -> list[str]:
+        return [each for each in plan.release.spec.networks if each != self._networks.name()]
+
+    def _join(self, plan: ContainerPlan, made: str, names: list[str]) -> None:
+        for name in names:
+            with self._calls.doing(f"join {container_name(plan)} to network {name}") as client:
+                aliases = [plan.app] if plan.kind == "replica" else None
+                client.connect_container_to_network(made, name, aliases=aliases)
+
+    def _run(self, plan: ContainerPlan, made: str) -> str:
+        try:
+            self._start(made, container_name(plan))
+        except Refused:
+            # A container that cannot start owns the name and would be taken for a replica on its way.
+            self._discard(made)
+            raise
+        return made
+
+    def _start(self, container: str, name: str) -> None:
+        try:
+            with self._calls.doing(f"start {name}") as client:
+                try:
+                    client.start(container)
+                except docker.errors.APIError as error:
+                    self._judge_start(container, name, explain(error), error)
+                    raise
+        finally:
+            self._sight.doubt(container)
+
+    def _judge_start(self, container: str, name: str, text: str, error: Exception) -> None:
+        low = text.lower()
+        if "address already in use" in low and "listen" not in low:
+            # Somebody else sits on the address that we gave; the next try gets another one.
+            self._discard(container)
+            raise Retry(f"{name}: its address was taken by a container that is not ours; trying another") from error
+        if "network" in low and "not found" in low:
+            self._networks.forget()
+            self._discard(container)
+            raise Retry(f"{name}: its network was removed meanwhile; making it again") from error
+
+    def _discard(self, container: str) -> None:
+        with suppress(ControllerError):
+            self.remove(container)
+
+    def _give_back(self, address: str | None) -> None:
+        if address:
+            self._networks.addresses.give_back(address)
+
+    def restart(self, container: str) -> None:
+        """Start an exited container again; running already is success, a paused one goes on."""
+        seen = self._sight.inspect(container)
+        name, status = _name(seen), seen["State"]["Status"]
+        if status == "paused":
+            self._unpause(container, name)
+        elif status != "running":
+            self._start(container, name)
+
+    def signal_stop(self, container: str) -> None:
+        """Send the container's own stop signal and return at once; one that does not run is success."""
+        seen = self._sight.inspect(container)
+        if seen["State"]["Status"] == "paused":
+            self._unpause(container, _name(seen))
+        self._kill(container, _name(seen), seen["Config"].get("StopSignal") or "SIGTERM")
+
+    def kill(self, container: str) -> None:
+        """Send SIGKILL; one that does not run is success."""
+        self._sight.must_be_ours(container)
+        self._kill(container, container[:12], "SIGKILL")
+
+    def _unpause(self, container: str, name: str) -> None:
+        with self._calls.doing(f"unpause {name}") as client:
+            try:
+                client.unpause(container)
+            except docker.errors.APIError as error:
+                if not _NOT_RUNNING.search(explain(error)):
+                    raise
+            finally:
+                self._sight.doubt(container)
+
+    def _kill(self, container: str, name: str, signal: str) -> None:
+        with self._calls.doing(f"send {signal} to {name}") as client:
+            try:
+                client.kill(container, signal=signal)
+            except docker.errors.APIError as error:
+                if not _NOT_RUNNING.search(explain(error)):
+                    raise
+            finally:
+                self._sight.doubt(container)
+
+    def remove(self, container: str) -> None:
+        """Remove one that does not run, with its anonymous volumes; gone, or going, is success."""
+        with suppress(Gone):
+            self._sight.must_be_ours(container)
+            with self._calls.doing(f"remove container {container[:12]}") as client:
+                try:
+                    client.remove_container(container, v=True)
+                except docker.errors.APIError as error:
+                    if "already in progress" not in explain(error):
+                        raise
+                finally:
+                    self._sight.doubt(container)
+
+
+def _made_for(plan: ContainerPlan, instance: str) -> dict[str, str]:
+    return {
+        labels.INSTANCE: instance,
+        labels.APP: plan.app,
+        labels.RELEASE: str(plan.release.number),
+        labels.REPLICA: str(plan.index),
+        labels.SPEC: plan.release.container_digest,
+        labels.KIND: "" if plan.kind == "replica" else plan.kind,
+    }
+
+
+def _is_made_for(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    return all(found.get(key, "") == value for key, value in wanted.items())
+
+
+def _name(seen: Mapping[str, Any]) -> str:
+    return str(seen["Name"]).lstrip("/")

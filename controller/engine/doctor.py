@@ -1,0 +1,77 @@
+"""What a person should know about the engine, one line each, with how to mend it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from controller.engine.calls import Calls
+from controller.engine.networks import Networks
+from controller.engine.reading import read_time
+from controller.errors import ControllerError
+
+SKEW_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One finding."""
+
+    what: str
+    state: Literal["ok", "warning", "error"]
+    text: str
+    mend: str = ""
+    """What to do; empty where nothing is wrong."""
+
+
+def examine(calls: Calls, networks: Networks) -> tuple[Row, ...]:
+    """Return the findings, worst news included; never raises."""
+    try:
+        with calls.doing("examine it") as client:
+            asked = time.time()
+            info, version = client.info(), client.version()
+            taken_s = time.time() - asked
+    except ControllerError as error:
+        return (Row("engine", "error", str(error), f"start it, or set DOCKER_HOST; now it is {calls.place}"),)
+    rows = [
+        Row("engine", "ok", f"Docker {version.get('Version', '?')}, API {version.get('ApiVersion', '?')}, at {calls.place}"),
+        _clock(info, asked, taken_s),
+        _storage(info),
+        *_limits(info),
+    ]
+    try:
+        rows.append(_reach(info, networks))
+    except ControllerError as error:
+        rows.append(Row("network", "error", str(error)))
+    return tuple(rows)
+
+
+def _clock(info: Mapping[str, Any], asked: float, taken_s: float) -> Row:
+    skew = read_time(str(info.get("SystemTime", ""))) - asked
+    off = max(0.0, abs(skew) - taken_s)
+    if off > SKEW_S:
+        return Row("engine clock", "warning", f"{skew:+.1f} s beside ours", "let both machines keep time by NTP")
+    return Row("engine clock", "ok", "agrees with ours")
+
+
+def _storage(info: Mapping[str, Any]) -> Row:
+    driver = str(info.get("Driver", "?"))
+    if driver in ("vfs", "devicemapper"):
+        return Row("engine storage", "warning", driver, "use overlay2: with this driver each container costs a copy")
+    return Row("engine storage", "ok", driver)
+
+
+def _limits(info: Mapping[str, Any]) -> Iterator[Row]:
+    for key, name in (("MemoryLimit", "memory"), ("CpuCfsQuota", "cpus"), ("PidsLimit", "pids")):
+        if not info.get(key):
+            yield Row(f"limit {name}", "warning", f"resources.{name} has no effect here", "enable that cgroup controller")
+
+
+def _reach(info: Mapping[str, Any], networks: Networks) -> Row:
+    rootless = any("rootless" in option for option in info.get("SecurityOptions") or ())
+    kind = "rootless engine: " if rootless else ""
+    if networks.mode() == "address":
+        return Row("replicas", "ok", f"{kind}reached at their own addresses on network {networks.name()}")
+    return Row("replicas", "ok", f"{kind}reached by ports published on 127.0.0.1 (about half as fast as their own addresses)")

@@ -1,0 +1,177 @@
+"""
+What exists now: one list of containers, and an inspection of those that may have changed.
+
+An inspection is kept until an event, an operation of ours or its age calls it in question, or until the
+list contradicts it. A container that vanishes between list and inspection is simply not there.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controller.clock import steady_seconds
+from controller.engine import labels
+from controller.engine.calls import READ_S, Calls
+from controller.engine.reading import limits_of, read_replica, read_summary, split_by_app, used_address
+from controller.errors import Retry, Stale
+from controller.world.model import Replica
+
+KEEP_S = 20.0
+"""An inspection older than this is made again: below the resync, so that a lost event is mended by one."""
+STUCK_S = 30.0
+"""For this long a container whose inspection hung is taken from the list alone when all are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    replica: Replica
+    shown: tuple[object, ...]
+    """What the list said of it when it was inspected."""
+    until: float
+
+
+class Sight:
+    """Sees our instance's containers; safe for several threads."""
+
+    def __init__(self, calls: Calls, instance: str, network: Callable[[], str]) -> None:
+        self._calls = calls
+        self._instance = instance
+        self._network = network
+        self._kept: dict[str, _Kept] = {}
+        self._doubts: dict[str, int] = {}
+        self._doubted_all = 0
+        self._stuck: dict[str, float] = {}
+        self._ours: set[str] = set()
+        self._limits: frozenset[str] | None = None
+        self._lock = threading.Lock()
+        self.on_address: Callable[[str, str], None] = lambda container, address: None
+        """Told of every address that a container of ours holds or will take when started again."""
+        self.on_present: Callable[[frozenset[str], float], None] = lambda containers, as_of: None
+        """Told of all containers of ours and the steady time of that list, whenever all are looked at."""
+
+    def observe(self, app: str) -> tuple[Replica, ...]:
+        """Return the app's containers, sorted; raises Retry if one cannot be inspected in time."""
+        with self._calls.doing(f"look at the containers of {app}"):
+            replicas = [self._look(each) for each in self.listed(app)]
+        return split_by_app([each for each in replicas if each is not None]).get(app, ())
+
+    def observe_all(self) -> Mapping[str, tuple[Replica, ...]]:
+        """Return all apps' containers; one whose inspection hangs is shown as the list has it."""
+        as_of = steady_seconds()
+        with self._calls.doing("look at all containers"):
+            listed = self.listed()
+            replicas = [self._look_or_list(each) for each in listed]
+        self._forget_all_but(frozenset(each["Id"] for each in listed), as_of)
+        return split_by_app([each for each in replicas if each is not None])
+
+    def listed(self, app: str = "") -> list[dict[str, Any]]:
+        """Return the engine's list of our containers (of one app)."""
+        with self._calls.doing("list containers", READ_S) as client:
+            found: list[dict[str, Any]] = client.containers(
+                all=True, filters={"label": labels.label_filter(self._instance, app)}
+            )
+        with self._lock:
+            self._ours.update(each["Id"] for each in found)
+        return found
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """Inspect one container now; Stale if it is gone or is not ours."""
+        with self._calls.doing(f"inspect container {container[:12]}", READ_S) as client:
+            seen: dict[str, Any] = client.inspect_container(container)
+        if not labels.is_ours(seen["Config"].get("Labels"), self._instance):
+            raise Stale(f"container {container[:12]} is not ours; it is left alone")
+        with self._lock:
+            self._ours.add(seen["Id"])
+        return seen
+
+    def must_be_ours(self, container: str) -> None:
+        """Raise Stale unless the container bears our instance's label; every operation asks this first."""
+        with self._lock:
+            known = container in self._ours
+        if not known:
+            self.inspect(container)
+
+    def doubt(self, container: str = "") -> None:
+        """What is known of the container ("" = all) may be wrong from now on."""
+        with self._lock:
+            if container:
+                self._doubts[container] = self._doubts.get(container, 0) + 1
+                self._kept.pop(container, None)
+            else:
+                self._doubted_all += 1
+                self._kept.clear()
+                self._stuck.clear()
+                self._limits = None
+
+    def app_of(self, container: str) -> str:
+        """Return the app of a container that was seen lately, else ""."""
+        with self._lock:
+            kept = self._kept.get(container)
+        return kept.replica.app if kept else ""
+
+    def _look(self, listed: Mapping[str, Any], limit_s: float = READ_S) -> Replica | None:
+        key, shown = listed["Id"], _shown(listed)
+        with self._lock:
+            kept = self._kept.get(key)
+            mark = (self._doubts.get(key, 0), self._doubted_all)
+        if kept is not None and kept.shown == shown and steady_seconds() < kept.until:
+            return kept.replica
+        try:
+            with self._calls.doing(f"inspect container {key[:12]}", limit_s) as client:
+                seen = client.inspect_container(key)
+            replica = read_replica(seen, self._network(), can_limit=self._what_it_limits())
+        except Stale:
+            return None
+        self.on_address(key, used_address(seen, self._network()))
+        with self._lock:
+            # An event that came while we looked may tell of something newer than what we saw.
+            if mark == (self._doubts.get(key, 0), self._doubted_all):
+                until = steady_seconds() + KEEP_S * random.uniform(0.8, 1.0)
+                self._kept[key] = _Kept(replica, shown, until)
+        return replica
+
+    def _look_or_list(self, listed: Mapping[str, Any]) -> Replica | None:
+        key = listed["Id"]
+        if self._stuck.get(key, 0.0) > steady_seconds():
+            return read_summary(listed, self._network())
+        try:
+            return self._look(listed, limit_s=2.0)
+        except Retry:
+            if not self._calls.ping():
+                raise
+            # One container's lock can be held for minutes; the other apps must not wait for it.
+            self._stuck[key] = steady_seconds() + STUCK_S
+            return read_summary(listed, self._network())
+
+    def _what_it_limits(self) -> frozenset[str]:
+        if self._limits is None:
+            with self._calls.doing("ask what it can limit", READ_S) as client:
+                self._limits = limits_of(client.info())
+        return self._limits
+
+    def _forget_all_but(self, present: frozenset[str], as_of: float) -> None:
+        with self._lock:
+            for each in (self._kept, self._doubts, self._stuck):
+                for gone in each.keys() - present:
+                    del each[gone]  # type: ignore[attr-defined]
+            self._ours &= present
+        self.on_present(present, as_of)
+
+
+def _shown(listed: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return what a list's entry tells of a container's state, without the ages that change every second."""
+    networks = (listed.get("NetworkSettings") or {}).get("Networks") or {}
+    status = listed.get("Status", "")
+    health = status[status.rfind("(") :] if listed["State"] == "running" and "(" in status else ""
+    ports = sorted((each.get("PrivatePort", 0), each.get("PublicPort", 0)) for each in listed.get("Ports") or ())
+    return (
+        listed["State"],
+        health,
+        tuple(listed.get("Names") or ()),
+        tuple(sorted((name, (each or {}).get("IPAddress", "")) for name, each in networks.items())),
+        tuple(ports),
+    )
