@@ -63,7 +63,7 @@ class Addresses:
             self._remember(chosen)
         return str(ipaddress.ip_address(chosen))
 
-    def bind(self, address: str, container: str) -> None:
+    def bind(self, container: str, address: str) -> None:
         """Note that *container* holds *address* now or will when started again."""
         if not address:
             return

@@ -90,7 +90,7 @@ class Containers:
             raise
         self._sight.doubt(made)
         if place.address:
-            self._networks.addresses.bind(place.address, made)
+            self._networks.addresses.bind(made, place.address)
         return made
 
     def _owner(self, name: str, plan: ContainerPlan) -> str | None:

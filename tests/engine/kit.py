@@ -1,0 +1,209 @@
+"""A real engine for tests: an image of busybox alone, plans, an instance of one's own, and its end."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import docker
+
+from controller.engine import DockerEngine
+from controller.plan.situation import Release
+from controller.ports import ContainerPlan
+from controller.spec.model import AppSpec
+
+BUSYBOX = Path("/bin/busybox")
+IMAGE = "oton-test-engine:1"
+CHECKED = "oton-test-engine:checked"
+
+T = TypeVar("T")
+
+
+@cache
+def why_no_engine() -> str:
+    """Return why the real engine cannot be used here, or ""."""
+    try:
+        client = docker.APIClient(timeout=5)
+        client.ping()
+        client.close()
+    except docker.errors.DockerException as error:
+        return f"no Docker engine answers: {error}"
+    return "" if BUSYBOX.exists() else "busybox-static is not installed"
+
+
+@cache
+def make_images() -> str:
+    """Make the test images once per machine and return the id of the plain one."""
+    client = docker.APIClient(timeout=60)
+    try:
+        for name, changes in (
+            (IMAGE, ['CMD ["/bin/sleep","3600"]', "ENV MADE_BY=image"]),
+            (CHECKED, ['CMD ["/bin/sleep","3600"]', "HEALTHCHECK --interval=1s CMD /bin/true"]),
+        ):
+            with suppress(docker.errors.ImageNotFound):
+                client.inspect_image(name)
+                continue
+            repository, tag = name.split(":")
+            client.import_image_from_data(_root_tree(), repository=repository, tag=tag, changes=changes)
+        return str(client.inspect_image(IMAGE)["Id"])
+    finally:
+        client.close()
+
+
+def image_id(ref: str) -> str:
+    """Return the id of a test image."""
+    make_images()
+    with closing_client() as client:
+        return str(client.inspect_image(ref)["Id"])
+
+
+def _root_tree() -> bytes:
+    applets = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        tar.add(BUSYBOX, "bin/busybox")
+        for name in applets:
+            if name != "busybox":
+                link = tarfile.TarInfo(f"bin/{name}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(link)
+        for folder, mode in (("tmp", 0o1777), ("etc", 0o755), ("www", 0o755)):
+            info = tarfile.TarInfo(folder)
+            info.type, info.mode = tarfile.DIRTYPE, mode
+            tar.addfile(info)
+        for path, text in (
+            ("etc/passwd", "root:x:0:0::/:/bin/sh\nworker:x:1000:1000::/:/bin/sh\n"),
+            ("etc/group", "root:x:0:\nworker:x:1000:\n"),
+            ("www/index.html", "hello\n"),
+        ):
+            info = tarfile.TarInfo(path)
+            info.size, info.mode = len(text), 0o644
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return out.getvalue()
+
+
+def a_plan(
+    app: str = "shop", *, release: int = 1, index: int = 1, kind: str = "replica", image: str = "", **fields: Any
+) -> ContainerPlan:
+    """Return a plan with good defaults; what is not the plan's own goes to the spec."""
+    own = {key: fields.pop(key) for key in ("command_instead", "secret_values", "files") if key in fields}
+    digest = fields.pop("digest", f"digest-{release}")
+    spec = AppSpec.model_validate({"name": app, "image": IMAGE, **fields})
+    made = Release(
+        number=release, spec=spec, digest="spec", image_id=image or "sha256:" + "0" * 64, container_digest=digest
+    )
+    return ContainerPlan(
+        app=app,
+        release=made,
+        index=index,
+        kind=kind,
+        command=own.get("command_instead"),
+        secrets=own.get("secret_values") or {},
+        files=own.get("files") or {},
+    )
+
+
+@contextmanager
+def closing_client(timeout: float = 20) -> Iterator[docker.APIClient]:
+    """A plain client for what tests do behind our back."""
+    client = docker.APIClient(timeout=timeout)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+class Bench:
+    """One engine edge of ours with an instance id of its own, the bell's record, and a plain client beside it."""
+
+    def __init__(self, state: Path | None = None, **settings: Any) -> None:
+        self.instance = f"test-{uuid.uuid4().hex[:12]}"
+        self.network = f"oton-{self.instance}"
+        self.rung: list[str] = []
+        self.image = make_images()
+        self.state = state
+        self.settings = {"network": self.network, **settings}
+        self.engine = self.another()
+        self.client = docker.APIClient(timeout=20)
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def another(self, **settings: Any) -> DockerEngine:
+        """Return an edge as after a restart of ours."""
+        return DockerEngine(
+            instance=self.instance, ring=self.rung.append, state=self.state, **{**self.settings, **settings}
+        )
+
+    def plan(self, app: str = "shop", **fields: Any) -> ContainerPlan:
+        """Return a plan whose image is there."""
+        made = a_plan(app, image=fields.pop("image_id", self.image), **fields)
+        # Tests must not wait for Docker's grace of ten seconds, nor leave a sleeper that ignores SIGTERM.
+        return made
+
+    def follow(self, *runs: Callable[[threading.Event], None]) -> None:
+        """Run loops of the edge in threads until the end of the test."""
+        for run in runs:
+            thread = threading.Thread(target=run, args=(self._stop,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def close(self) -> None:
+        """End the threads and remove everything that bears this instance's label."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(5)
+            assert not thread.is_alive(), "a loop did not end within 5 s"
+        label = f"oton.instance={self.instance}"
+        for each in self.client.containers(all=True, filters={"label": label}):
+            with suppress(docker.errors.APIError):
+                self.client.remove_container(each["Id"], force=True, v=True)
+        for each in self.client.networks(filters={"label": label}):
+            with suppress(docker.errors.APIError):
+                self.client.remove_network(each["Id"])
+        for each in self.client.volumes(filters={"label": label})["Volumes"] or ():
+            with suppress(docker.errors.APIError):
+                self.client.remove_volume(each["Name"])
+        self.client.close()
+
+
+@contextmanager
+def a_bench(state: Path | None = None, **settings: Any) -> Iterator[Bench]:
+    """A bench that leaves nothing behind."""
+    bench = Bench(state, **settings)
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
+def wait_for(ask: Callable[[], T], within_s: float = 10.0) -> T:
+    """Return the first true answer of *ask*; fail after *within_s*."""
+    end = time.monotonic() + within_s
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise AssertionError(f"not so within {within_s} s; last answer: {answer!r}")
+        time.sleep(0.01)
+
+
+def with_command(plan: ContainerPlan, *words: str) -> ContainerPlan:
+    """Return the plan with another command."""
+    return replace(plan, command=words)
+
+
+def unique(prefix: str) -> str:
+    """Return a name that no other test uses."""
+    return f"{prefix}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
