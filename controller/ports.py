@@ -163,7 +163,7 @@ class History(Protocol):
         ...
 
     def intend(self, app: str, decision: Decision, now: Instant) -> None:
-        """Write memory, releases, answers, notes and the planned steps, in one transaction; nothing if nothing changed."""
+        """Write memory, releases, answers, notes and planned steps in one transaction; nothing if nothing is new."""
         ...
 
     def conclude(self, app: str, memory: Memory, done: tuple[Done, ...], now: Instant) -> None:

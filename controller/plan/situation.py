@@ -89,9 +89,13 @@ class Rollout:
     outcome: Outcome = "failed"
     """What it becomes once undone: failed, or rolled_back (abort, broken bake or canary limit)."""
     waits_for: str = ""
-    """What it waits for, in words: "promotion", "1 of 2 replicas ready"; for status."""
+    """What it waits for, in words ("1 of 2 replicas ready"); exactly "promotion" where a person must act."""
+    released: frozenset[str] = frozenset()
+    """Replica ids taken out of traffic for good in this rollout."""
     deadlines: Mapping[int, Instant] = field(default_factory=dict)
-    """Slot -> when the replica's deadline ends."""
+    """Slot -> when the replica's deadline ends; 0 stands for the `before` command."""
+    exits: int = 0
+    """Exits and replacements of the release's replicas counted up to the switch; bake compares."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """Replica id -> times unready at the switch; bake compares."""
     extended: bool = False
@@ -158,6 +162,8 @@ class Memory:
     """The greatest change number of this app's orders and files that was looked at."""
     removed: bool = False
     """The app is gone or being removed; its history stays."""
+    frozen: Instant | None = None
+    """Since when nothing may move (engine away, suspended); that time does not count for any limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

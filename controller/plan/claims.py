@@ -1,0 +1,183 @@
+"""
+Who owns which host and path, over time.
+
+A claim belongs to the app that has it: by the spec in force, by its live release, or by a rollout under way.
+A newcomer waits until nobody has it any more. Where one look finds several apps changed, those that let go
+and those that take move together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from controller.routing.match import rule_host, rule_path
+from controller.routing.table import AppRoutes, Rule
+from controller.spec.model import AppSpec
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Claim:
+    """One host and path prefix as they are compared; host "" is any host, path "" is the whole host."""
+
+    host: str
+    path: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.host or 'any host'}{self.path or '/'}"
+
+
+Claims = frozenset[Claim]
+NOTHING: Claims = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holdings:
+    """What each app has before a look is judged."""
+
+    wanted: Mapping[str, Claims] = field(default_factory=dict)
+    """By the spec in force."""
+    live: Mapping[str, Claims] = field(default_factory=dict)
+    """By the live release and an open rollout; after a restart, by the last table."""
+    fixed: Mapping[str, Claims] = field(default_factory=dict)
+    """By fixed routes, under names for a person; they never let go by themselves."""
+    owners: Mapping[Claim, str] = field(default_factory=dict)
+    """Whom the last look found as owner; empty after a restart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grants:
+    """Which of those that asked may have what they asked for."""
+
+    moved: frozenset[str] = frozenset()
+    waiting: Mapping[str, tuple[tuple[Claim, str], ...]] = field(default_factory=dict)
+    """App -> the claims it waits for, each with its owner; sorted."""
+    owners: Mapping[Claim, str] = field(default_factory=dict)
+    together: tuple[frozenset[str], ...] = ()
+    """Apps that hand claims to each other in this look, so that they take effect in one publication."""
+
+
+def claims_of(spec: AppSpec) -> Claims:
+    """Return all that *spec* claims: its routes and its preview host."""
+    rules = [Rule(host=route.host, path=route.path) for route in spec.routes]
+    if spec.preview_host is not None:
+        rules.append(Rule(host=spec.preview_host))
+    return claims_of_rules(rules)
+
+
+def claims_of_routes(routes: AppRoutes) -> Claims:
+    """Return all that an entry of the table claims."""
+    return claims_of_rules(routes.rules)
+
+
+def claims_of_rules(rules: Iterable[Rule]) -> Claims:
+    """Return the rules' hosts and paths in the form in which they are compared."""
+    return frozenset(Claim(rule_host(rule), rule_path(rule)) for rule in rules)
+
+
+def grant_claims(asked: Mapping[str, Claims], holdings: Holdings) -> Grants:
+    """
+    Return who may have what they ask for; *asked* holds the apps whose spec differs from the one in force.
+
+    No two apps are granted one claim, nobody is granted what another keeps, and nobody waits who could move.
+    """
+    book = _Book(asked, holdings)
+    moved: frozenset[str] = frozenset()
+    while fresh := book.next_movers(moved):
+        moved |= fresh
+    return Grants(
+        moved=moved,
+        waiting={app: book.obstacles(app, moved) for app in sorted(asked.keys() - moved)},
+        owners=book.owners(moved),
+        together=book.exchanges(moved),
+    )
+
+
+def foreign_claims(app: str, claims: Claims, owners: Mapping[Claim, str]) -> tuple[tuple[Claim, str], ...]:
+    """Return those of *claims* that another app owns, each with the owner, sorted."""
+    return tuple((claim, owners[claim]) for claim in sorted(claims) if owners.get(claim, app) != app)
+
+
+class _Book:
+    """Who has which claim, ranked: fixed routes, the last owner, what is live, the first name."""
+
+    def __init__(self, asked: Mapping[str, Claims], holdings: Holdings) -> None:
+        self._asked = asked
+        self._fixed = {claim: name for name in sorted(holdings.fixed, reverse=True) for claim in holdings.fixed[name]}
+        havers: dict[Claim, list[tuple[bool, bool, bool, str]]] = {}
+        for app in {*holdings.wanted, *holdings.live}:
+            wanted, live = holdings.wanted.get(app, NOTHING), holdings.live.get(app, NOTHING)
+            for claim in wanted | live:
+                rank = (holdings.owners.get(claim) != app, claim not in live, claim not in wanted, app)
+                havers.setdefault(claim, []).append(rank)
+        self._havers = {claim: [rank[-1] for rank in sorted(ranks)] for claim, ranks in havers.items()}
+
+    def keeper(self, claim: Claim, movers: Collection[str]) -> str | None:
+        """Return who has *claim* whether or not those of *movers* get what they ask for."""
+        if claim in self._fixed:
+            return self._fixed[claim]
+        keeps = (app for app in self._havers.get(claim, ()) if app not in movers or claim in self._asked[app])
+        return next(keeps, None)
+
+    def next_movers(self, moved: frozenset[str]) -> frozenset[str]:
+        """Return the largest set (or else the first single app) that may move beside those that have moved."""
+        rest = sorted(self._asked.keys() - moved)
+        if fresh := self._largest(rest, moved):
+            return fresh
+        return next((single for app in rest if (single := self._largest([app], moved))), frozenset())
+
+    def _largest(self, rest: Iterable[str], moved: frozenset[str]) -> frozenset[str]:
+        movers = set(rest)
+        while movers:
+            stuck = {app for app in movers if self._is_stuck(app, movers | moved)}
+            if not stuck:
+                stuck = set(self._losers(movers, moved)[-1:])
+            if not stuck:
+                break
+            movers -= stuck
+        return frozenset(movers)
+
+    def _is_stuck(self, app: str, movers: Collection[str]) -> bool:
+        return any(self.keeper(claim, movers) not in (None, app) for claim in self._asked[app])
+
+    def _losers(self, movers: Collection[str], moved: frozenset[str]) -> list[str]:
+        """Return those who ask for what nobody has and an earlier name asks for too, in order."""
+        first: dict[Claim, str] = {}
+        for app in [*sorted(moved), *sorted(movers)]:
+            for claim in self._asked[app]:
+                first.setdefault(claim, app)
+        return sorted(
+            app
+            for app in movers
+            if any(first[claim] != app and self.keeper(claim, movers) is None for claim in self._asked[app])
+        )
+
+    def obstacles(self, app: str, moved: frozenset[str]) -> tuple[tuple[Claim, str], ...]:
+        """Return what *app* asks for and another has, now that *moved* have moved."""
+        return foreign_claims(app, self._asked[app], self.owners(moved))
+
+    def owners(self, moved: frozenset[str]) -> Mapping[Claim, str]:
+        """Return the owner of every claim that somebody has."""
+        taken = {claim: app for app in sorted(moved, reverse=True) for claim in self._asked[app]}
+        kept = {claim: app for claim in self._havers if (app := self.keeper(claim, moved)) is not None}
+        return taken | kept | self._fixed
+
+    def exchanges(self, moved: frozenset[str]) -> tuple[frozenset[str], ...]:
+        """Return the groups of apps of which one takes what another lets go."""
+        links = [
+            {app, haver}
+            for app in sorted(moved)
+            for claim in sorted(self._asked[app])
+            for haver in self._havers.get(claim, ())
+            if haver != app and haver in moved and claim not in self._asked[haver]
+        ]
+        return tuple(_joined(links))
+
+
+def _joined(links: Iterable[set[str]]) -> Iterator[frozenset[str]]:
+    groups: list[set[str]] = []
+    for link in links:
+        touching = [group for group in groups if group & link]
+        groups = [group for group in groups if not group & link]
+        groups.append(link.union(*touching))
+    return (frozenset(group) for group in sorted(groups, key=min))

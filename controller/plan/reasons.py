@@ -1,0 +1,25 @@
+"""Why a release is made, in the words of the spec: the first differences that a person would name."""
+
+from __future__ import annotations
+
+from controller.spec.diff import diff_specs
+from controller.spec.model import AppSpec
+
+SHOWN = 3
+LONGEST = 90
+
+
+def explain(old: AppSpec | None, new: AppSpec) -> str:
+    """Return the differences in words: `image: shop:1.4 -> shop:1.5; replicas: 2 -> 3`."""
+    if old is None:
+        return "first release"
+    changes = diff_specs(old, new)
+    if not changes:
+        return "the spec is back"
+    words = [_cut(c.text) for c in changes[:SHOWN]]
+    more = f"; {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
+    return "; ".join(words) + more
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

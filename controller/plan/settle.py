@@ -1,0 +1,75 @@
+"""What the end of a pass's operations adds to memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controller.clock import Instant
+from controller.plan.operations import KeepLogs, RestartReplica, RunBefore, StartReplica, StopReplica
+from controller.plan.picture import Picture, describe_exit
+from controller.plan.situation import Done, Memory, Situation, Slot
+
+
+def settle(situation: Situation, memory: Memory, done: tuple[Done, ...], now: Instant) -> Memory:
+    """Return *memory* with what came out: stop signals sent, logs kept, exits counted, starts that failed."""
+    for one in done:
+        memory = _settle_one(situation, memory, one, now)
+    return memory
+
+
+def _settle_one(situation: Situation, memory: Memory, done: Done, now: Instant) -> Memory:
+    operation = done.operation
+    if done.state == "failed" and not done.wait:
+        return _settle_refusal(memory, done, now)
+    if done.state != "done":
+        return memory
+    match operation:
+        case StopReplica():
+            return replace(memory, stopping={**memory.stopping, operation.replica: now})
+        case RestartReplica():
+            left = {i: m for i, m in memory.stopping.items() if i != operation.replica}
+            return replace(memory, stopping=left)
+        case KeepLogs():
+            return _settle_logs(situation, memory, operation, done.lines, now)
+        case RunBefore() if memory.rollout is not None:
+            data = {**memory.rollout.data, "before": "started"}
+            return replace(memory, rollout=replace(memory.rollout, data=data))
+        case _:
+            return memory
+
+
+def _settle_logs(
+    situation: Situation, memory: Memory, operation: KeepLogs, lines: tuple[str, ...], now: Instant
+) -> Memory:
+    """Keep the lines; a replica's end is counted once, with its logs."""
+    if operation.replica in memory.tails:
+        return memory
+    memory = replace(memory, tails={**memory.tails, operation.replica: lines})
+    replica = next((r for r in situation.world.replicas if r.id == operation.replica), None)
+    if replica is None or replica.kind != "replica":
+        return memory
+    picture = Picture(situation)
+    reason = operation.because if replica.state == "running" else describe_exit(replica)
+    slot = Slot(
+        exits=picture.slot(replica.index).exits + 1,
+        last=now,
+        exit_code=replica.exit_code,
+        reason=reason,
+        lines=lines,
+    )
+    return replace(memory, slots={**memory.slots, replica.index: slot})
+
+
+def _settle_refusal(memory: Memory, done: Done, now: Instant) -> Memory:
+    """A start that can never succeed fails the rollout at once, or slows the slot's healing down."""
+    operation = done.operation
+    if not isinstance(operation, StartReplica | RunBefore | RestartReplica):
+        return memory
+    rollout = memory.rollout
+    if rollout is not None and rollout.switched is None and not rollout.failing:
+        return replace(memory, rollout=replace(rollout, failing=done.text, since=now, released=frozenset()))
+    if isinstance(operation, StartReplica):
+        slot = memory.slots.get(operation.index, Slot())
+        slot = replace(slot, exits=slot.exits + 1, last=now, reason=f"could not start: {done.text}")
+        return replace(memory, slots={**memory.slots, operation.index: slot})
+    return memory

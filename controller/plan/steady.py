@@ -1,0 +1,106 @@
+"""An app without an open rollout: serve, heal, tidy up; and an app that is being taken down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controller.plan.begin import idle_memory
+from controller.plan.course import Course, carry_out
+from controller.plan.operations import PublishRoutes
+from controller.plan.picture import Picture
+from controller.plan.situation import Answer, Decision, Note, Release
+from controller.plan.slots import fill_slots
+from controller.plan.strategies.step import coming_rules, retiring, soonest
+from controller.world.model import Replica
+
+
+def serve_on(p: Picture, target: Release | None = None) -> Decision:
+    """Keep what serves serving: heal its slots, route the ready ones, let go of what belongs to nobody.
+
+    While *target* is on its way its own replicas are left alone and its routes exist, without an answer.
+    """
+    live = p.live
+    if live is None:
+        return _serve_nothing(p, target)
+    warm, warm_s = _warm(p)
+    filling = fill_slots(p, live, p.muster(live), f"heals release {live.number}")
+    strays = tuple(r for r in p.others(live, target) if r not in warm)
+    course = Course(
+        rules_of=live.spec,
+        serve=p.routable((*filling.serve, *(p.outgoing(live) if target else ()))),
+        rest=warm,
+        retire=(*filling.retire, *retiring(tuple(r for r in strays if not (target and p.is_routed(r))), f"release {live.number} replaced it")),
+        fill=filling.operations,
+        drain_s=live.spec.drain,
+        coming=coming_rules(p, target) if target else (),
+        look_again_s=soonest(filling.look_again_s, warm_s),
+    )
+    memory = p.s.memory
+    if memory.warm and warm_s is None:
+        memory = replace(memory, warm=None)
+    return carry_out(p, course, memory)
+
+
+def _serve_nothing(p: Picture, target: Release | None) -> Decision:
+    wanted = p.s.standing.wanted
+    spec = target.spec if target else (wanted.spec if wanted else None)
+    strays = tuple(r for r in p.replicas if target is None or r not in p.of(target))
+    return carry_out(p, Course(rules_of=spec, retire=retiring(strays, "its release failed")), p.s.memory)
+
+
+def _warm(p: Picture) -> tuple[tuple[Replica, ...], float | None]:
+    """Return the replicas that stay warm, and for how many seconds yet."""
+    warm, live = p.s.memory.warm, p.live
+    if warm is None or live is None:
+        return (), None
+    left_s = warm.until.steady - p.s.now.steady
+    release = p.release(warm.release)
+    if left_s <= 0 or warm.until.boot != p.s.now.boot or release is None:
+        return (), None
+    running = tuple(r for r in p.of(release) if r.state == "running" and r not in p.of(live))
+    return running, left_s
+
+
+def remove_app(p: Picture) -> Decision:
+    """Take the app down: routes go, requests drain, containers are removed; the counter stays."""
+    live = p.live or p.target
+    course = Course(
+        rules_of=None,
+        retire=retiring(p.replicas, "the app was removed"),
+        drain_s=live.spec.drain if live else 30.0,
+        because="the app was removed",
+    )
+    decision = carry_out(p, course, p.s.memory)
+    routing = p.s.world.routing
+    if p.replicas or decision.operations or routing.published is not None or not routing.settled:
+        return decision
+    answers = tuple(Answer(order=o.id, result="done", text="removed") for o in p.s.orders if o.verb == "delete")
+    if p.s.memory == (gone := idle_memory(p.s.memory)):
+        return Decision(memory=gone, answers=answers)
+    target = p.target
+    ended = (replace(target, outcome="superseded", message="the app was removed", finished=p.s.now),) if target else ()
+    return Decision(memory=gone, releases=ended, answers=answers, notes=(Note("the app was removed"),))
+
+
+def keep_still(p: Picture) -> Decision:
+    """Start and stop nothing; only take dead and unready replicas out of the table, or ready ones back in."""
+    published = p.s.world.routing.published
+    release = p.live or p.target
+    if published is None or release is None:
+        return Decision(memory=p.s.memory)
+    routed = {u.id for u in published.upstreams if u.state == "ready" and u.group == "live"}
+    leaving = {u.id for u in published.upstreams if u.state == "draining"}
+    rollout = p.s.memory.rollout
+    out = leaving | (rollout.released if rollout else frozenset())
+    pool = tuple(r for r in p.replicas if r.id in routed or (r in p.of(p.live) and r.id not in out))
+    course = Course(
+        rules_of=release.spec,
+        serve=p.routable(pool) if published.mode != "hold" else (),
+        rest=tuple(r for r in p.replicas if r.id in leaving),
+        mode="hold" if published.mode == "hold" else "serve",
+        hold_s=published.hold_s,
+        because="suspended: only dead and unready replicas leave",
+    )
+    decision = carry_out(p, course, p.s.memory)
+    only = tuple(o for o in decision.operations if isinstance(o, PublishRoutes))
+    return replace(decision, operations=only)

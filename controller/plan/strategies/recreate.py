@@ -1,0 +1,89 @@
+"""Recreate: requests wait while the old one stops and the new one starts; never two writers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controller.plan.course import Course
+from controller.plan.picture import Picture
+from controller.plan.situation import Release, Rollout
+from controller.plan.slots import fill_slots
+from controller.plan.strategies.rolling import plan_rolling
+from controller.plan.strategies.step import Step, deadline_s, enter, retiring, rules_now, soonest, stand
+from controller.spec.model import Recreate
+from controller.world.model import Replica
+
+
+def plan_recreate(p: Picture, release: Release, rollout: Rollout) -> Step:
+    """Return the next step: hold and stop the old, start the new, let the requests go."""
+    live = p.live
+    if live is not None and live.container_digest == release.container_digest:
+        return plan_rolling(p, release, rollout)
+    old = p.others(release)
+    if has_running(old):
+        return Step(course=_holding(p, release, old), rollout=_waiting(p, rollout, "the old one to stop"))
+    muster = p.muster(release)
+    filling = fill_slots(p, release, muster, release.reason)
+    rollout = stand(p, rollout, release, muster)
+    is_final = len(p.ready(muster.keep)) == release.spec.replicas
+    course = replace(
+        _holding(p, release, old),
+        rules_of=release.spec if is_final else rules_now(p, release).spec,
+        serve=p.ready(filling.serve) if is_final else (),
+        retire=filling.retire,
+        fill=filling.operations,
+        mode="serve" if is_final or live is None else "hold",
+        because=f"release {release.number} is ready" if is_final else "",
+        look_again_s=soonest(filling.look_again_s, deadline_s(p, rollout)),
+    )
+    return Step(course=course, rollout=rollout, is_final=is_final)
+
+
+def is_stopped(p: Picture, release: Release) -> bool:
+    """Say whether no other container of the app runs: `before` and the new one may start."""
+    return not has_running(p.others(release))
+
+
+def plan_way_back(p: Picture, release: Release, live: Release) -> Course:
+    """Return the course from a failed *release* to the old container, started again."""
+    new = p.of(release)
+    if has_running(new):
+        return replace(_holding(p, live, p.of(live)), park=(), retire=retiring(new, "it failed"))
+    muster = p.muster(live)
+    filling = fill_slots(p, live, muster, f"release {release.number} failed")
+    ready = p.ready(filling.serve)
+    return Course(
+        rules_of=live.spec,
+        serve=ready,
+        retire=(*filling.retire, *retiring(p.others(live), "it failed")),
+        fill=filling.operations,
+        mode="serve" if ready else "hold",
+        hold_s=hold_s(release),
+        look_again_s=filling.look_again_s,
+    )
+
+
+def hold_s(release: Release) -> float:
+    """Return how long each request may wait."""
+    strategy = release.spec.strategy
+    return strategy.hold if isinstance(strategy, Recreate) else Recreate().hold
+
+
+def has_running(replicas: tuple[Replica, ...]) -> bool:
+    """Say whether any of them runs or is paused."""
+    return any(r.state in ("running", "paused") for r in replicas)
+
+
+def _holding(p: Picture, release: Release, old: tuple[Replica, ...]) -> Course:
+    return Course(
+        rules_of=rules_now(p, release).spec,
+        park=tuple((r, "makes room for the new one") for r in old),
+        mode="hold" if p.live else "serve",
+        hold_s=hold_s(release),
+        drain_s=hold_s(release) / 3,
+        because="requests wait while the app is recreated",
+    )
+
+
+def _waiting(p: Picture, rollout: Rollout, what: str) -> Rollout:
+    return replace(enter(p, rollout, "waiting"), waits_for=what)

@@ -1,0 +1,84 @@
+"""Rolling: a few new ones up, as many old ones out, until none is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from controller.plan.course import Course
+from controller.plan.picture import Picture
+from controller.plan.situation import Release, Rollout
+from controller.plan.slots import fill_slots
+from controller.plan.strategies.step import (
+    Step,
+    coming_rules,
+    deadline_s,
+    retiring,
+    rules_now,
+    soonest,
+    stand,
+)
+from controller.spec.model import Rolling
+from controller.world.model import Replica
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The numbers that a rolling rollout keeps."""
+
+    most: int
+    """Starting or serving at one time."""
+    floor: int
+    """Ready at any time, of what we do."""
+
+
+def limits_of(release: Release) -> Limits:
+    """Return the limits of the release's strategy; one that is not rolling rolls by surge 1."""
+    strategy = release.spec.strategy if isinstance(release.spec.strategy, Rolling) else Rolling()
+    wanted = release.spec.replicas
+    surge, unavailable = strategy.limits(wanted)
+    return Limits(most=wanted + surge, floor=max(0, wanted - unavailable))
+
+
+def plan_rolling(p: Picture, release: Release, rollout: Rollout) -> Step:
+    """Return the next wave."""
+    muster, out = p.muster(release), p.outgoing(release)
+    limits = limits_of(release)
+    room = limits.most - len(muster.keep) - len(out)
+    filling = fill_slots(p, release, muster, release.reason, budget=room)
+    going = _going(p, release, limits, out, lacking=len(muster.missing) - max(0, room))
+    staying = tuple(r for r in out if r not in going)
+    ready = len(p.ready(muster.keep))
+    is_final = ready == release.spec.replicas and not staying
+    rollout = replace(
+        stand(p, rollout, release, muster, step=min(ready + 1, release.spec.replicas)),
+        released=rollout.released | {r.id for r in going},
+    )
+    why = f"release {release.number} replaces it"
+    gone = (*going, *p.strays(release))
+    resting = tuple(r for r in gone if release.spec.bake and r.state == "running" and r.id in rollout.released)
+    course = Course(
+        rules_of=release.spec if is_final else rules_now(p, release).spec,
+        serve=p.routable((*filling.serve, *staying)),
+        rest=resting,
+        retire=(*filling.retire, *retiring(tuple(r for r in gone if r not in resting), why)),
+        fill=filling.operations,
+        drain_s=(p.live or release).spec.drain,
+        coming=() if is_final else coming_rules(p, release),
+        look_again_s=soonest(filling.look_again_s, deadline_s(p, rollout)),
+    )
+    return Step(course=course, rollout=rollout, is_final=is_final)
+
+
+def _going(
+    p: Picture, release: Release, limits: Limits, out: tuple[Replica, ...], *, lacking: int
+) -> tuple[Replica, ...]:
+    """Return the old ones that may leave now: ready ones above the floor, unready ones for room."""
+    ready_out = p.ready(out)
+    ready = len(p.ready(p.muster(release).keep)) + len(ready_out)
+    draining = sum(1 for r in p.others(release) if r.state == "running" and r not in out)
+    may_drain = max(release.spec.replicas, len(out)) - draining
+    unready = tuple(r for r in out if r not in ready_out)
+    is_full = len(p.ready(p.muster(release).keep)) == release.spec.replicas
+    for_room = unready if is_full else unready[: max(0, lacking)]
+    spare = max(0, min(ready - limits.floor, may_drain))
+    return (*for_room, *ready_out[:spare])

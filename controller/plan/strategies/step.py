@@ -1,0 +1,76 @@
+"""What a strategy answers with, and the pieces that all of them use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from controller.plan.course import Course
+from controller.plan.picture import Muster, Picture
+from controller.plan.situation import Phase, Release, Rollout
+from controller.routing.build import build_rules
+from controller.routing.table import Rule
+from controller.world.model import Replica
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Where the app should be now, the rollout as it stands, and whether this is the switch itself."""
+
+    course: Course
+    rollout: Rollout
+    is_final: bool = False
+    """With this course published and confirmed the release serves alone."""
+
+
+def stand(
+    p: Picture, rollout: Rollout, release: Release, muster: Muster, *, step: int = 0, waits_for: str = ""
+) -> Rollout:
+    """Return the rollout with phase, step and what it waits for as the slots stand, and new deadlines."""
+    ready = len(p.ready(muster.keep))
+    wanted = release.spec.replicas
+    phase: Phase = "starting" if muster.missing else "waiting"
+    waits = waits_for or (f"{ready} of {wanted} replicas ready" if ready < wanted else "")
+    deadlines = dict(rollout.deadlines)
+    for replica in muster.keep:
+        if p.was_ready(replica):
+            deadlines.pop(replica.index, None)
+        elif replica.index not in deadlines:
+            deadlines[replica.index] = p.s.now.later(release.spec.deadline)
+    return replace(
+        enter(p, rollout, phase), waits_for=waits, deadlines=deadlines, step=step, steps=wanted if step else 0
+    )
+
+
+def enter(p: Picture, rollout: Rollout, phase: Phase) -> Rollout:
+    """Return the rollout in *phase*; entering it anew notes the moment."""
+    return rollout if rollout.phase == phase else replace(rollout, phase=phase, since=p.s.now)
+
+
+def retiring(replicas: tuple[Replica, ...], why: str) -> tuple[tuple[Replica, str], ...]:
+    """Return *replicas* as a course's `retire`."""
+    return tuple((r, why) for r in replicas)
+
+
+def coming_rules(p: Picture, release: Release) -> tuple[Rule, ...]:
+    """Return the rules of a release that does not serve yet; they answer 503 until it does."""
+    live = p.live
+    if live is None:
+        return ()
+    return tuple(replace(rule, group="preview") for rule in build_rules(release.spec))
+
+
+def rules_now(p: Picture, release: Release) -> Release:
+    """Return whose rules are in force before the switch: what serves, else the newcomer's own."""
+    return p.live or release
+
+
+def soonest(*waits: float | None) -> float | None:
+    """Return the shortest of the waits that there are."""
+    known = [w for w in waits if w is not None]
+    return min(known) if known else None
+
+
+def deadline_s(p: Picture, rollout: Rollout) -> float | None:
+    """Return the seconds to the next deadline of a replica."""
+    left = [d.steady - p.s.now.steady for i, d in rollout.deadlines.items() if i]
+    return max(0.0, min(left)) if left else None
