@@ -1,0 +1,43 @@
+"""
+Numbers that only grow, also across restarts, lost databases and restored copies.
+
+Whenever the file is opened, each number is at least the wall clock's second. So what an older copy of the file
+would give out again lies behind; a clock that jumps back only means that counting goes on from the stored one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.dialects.sqlite import insert
+
+from controller.clock import Clock
+from controller.store.schema import CounterRow
+from controller.store.thread import StoreThread, Transaction
+
+Name = Literal["change", "event"]
+
+
+class Counters:
+    """The counters, kept in memory by the store's thread and written with the transaction that takes a number."""
+
+    def __init__(self, thread: StoreThread, clock: Clock) -> None:
+        self._clock = clock
+        self._values: dict[str, int] = {}
+        thread.on_open(self._load)
+
+    def next(self, tx: Transaction, name: Name) -> int:
+        """Return a number greater than all before it. One taken by a transaction that fails is left out."""
+        value = self._values.get(name, 0) + 1
+        self._values[name] = value
+        row = insert(CounterRow).values(name=name, value=value)
+        tx.connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+        return value
+
+    def _load(self, tx: Transaction) -> None:
+        floor = int(self._clock.now().wall)
+        for name, value in tx.connection.execute(select(CounterRow.name, CounterRow.value)):
+            self._values[name] = max(value, self._values.get(name, 0))
+        for name in ("change", "event"):
+            self._values[name] = max(floor, self._values.get(name, 0))
