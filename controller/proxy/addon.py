@@ -1,0 +1,102 @@
+"""
+What mitmproxy sees of the lane: a server mode `oton` that listens on inherited sockets, and the addon around it.
+
+Importing this module registers the mode; one process runs one Master and so one addon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from socket import socket
+
+from mitmproxy.connection import Address
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layer import Layer
+from mitmproxy.proxy.mode_servers import ServerInstance
+from mitmproxy.proxy.mode_specs import ProxyMode
+
+from controller.proxy.core import Core
+from controller.proxy.lane import Client
+
+
+class OtonAddon:
+    """Runs the lane of *core* on *sockets* (and, with TLS, on *tls_sockets*) inside mitmproxy's Master."""
+
+    name = "oton"
+
+    def __init__(self, core: Core, sockets: Sequence[socket], tls_sockets: Sequence[socket] = ()) -> None:
+        self.core = core
+        self.sockets = tuple(sockets)
+        self.tls_sockets = tuple(tls_sockets)
+        self.servers: list[asyncio.Server] = []
+        global _addon  # noqa: PLW0603 - mitmproxy makes the server instance itself, with no way to hand it things
+        _addon = self
+
+    async def listen(self) -> None:
+        """Accept on all sockets."""
+        loop = asyncio.get_running_loop()
+        core = self.core
+        core.start()
+        core.stop_listening = self.close
+        if core.retiring:
+            return
+        for sock in self.sockets:
+            server = await loop.create_server(lambda: Client(core), sock=sock, backlog=_BACKLOG)
+            self.servers.append(server)
+
+    def close(self) -> None:
+        """Stop accepting; what is open stays."""
+        for server in self.servers:
+            server.close()
+        self.servers = []
+
+    def done(self) -> None:
+        """mitmproxy ends."""
+        self.close()
+        self.core.stop()
+
+
+_addon: OtonAddon | None = None
+_BACKLOG = 4096
+
+
+class OtonMode(ProxyMode):  # type: ignore[no-untyped-call]
+    """The mode `oton`: public HTTP by the routing table."""
+
+    description = "Oton lane"
+    transport_protocol = "tcp"
+    default_port = None
+
+    def __post_init__(self) -> None:
+        if self.data:
+            raise ValueError("mode oton takes no arguments")
+
+
+class OtonServer(ServerInstance[OtonMode]):  # type: ignore[no-untyped-call]
+    """The server that mitmproxy starts for the mode."""
+
+    @property
+    def is_running(self) -> bool:
+        """Say whether it listens."""
+        return _addon is not None and bool(_addon.servers)
+
+    @property
+    def listen_addrs(self) -> tuple[Address, ...]:
+        """Return where it listens."""
+        servers = _addon.servers if _addon is not None else []
+        return tuple(sock.getsockname() for server in servers for sock in server.sockets)
+
+    async def _start(self) -> None:
+        if _addon is None:
+            raise RuntimeError("mode oton needs the OtonAddon")
+        await _addon.listen()
+
+    async def _stop(self) -> None:
+        if _addon is not None:
+            _addon.close()
+
+    def make_top_layer(self, context: Context) -> Layer:
+        """mitmproxy's own layers have no part in this mode."""
+        raise NotImplementedError("the lane does not use mitmproxy's layers")

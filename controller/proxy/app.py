@@ -1,0 +1,268 @@
+"""One app as a worker runs it: its upstreams, who is picked, who waits, who leaves, and what may be retried."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from controller.proxy.doors import Door, open_door
+from controller.proxy.limits import Limits
+from controller.proxy.meter import Meter
+from controller.proxy.pool import Pool
+from controller.routing.choose import Draw, Shares, sticky_index
+from controller.routing.table import AppRoutes, Group
+
+_DRAIN_S = 30.0
+"""How long what is open on an upstream without a limit of its own may go on."""
+
+
+class Held(Protocol):
+    """A request that waits for the next table."""
+
+    held_bytes: int
+
+    def go_on(self) -> None:
+        """The hold is over: look at the app anew."""
+        ...
+
+
+@dataclass(slots=True)
+class Shop:
+    """What all apps of one worker share."""
+
+    limits: Limits
+    meter: Meter
+    draw: Draw
+    report: Callable[[dict[str, Any]], None]
+    warm: set[Pool] = field(default_factory=set)
+    """Upstreams with unused connections."""
+    ejections: set[App] = field(default_factory=set)
+    """Apps that have set an upstream aside."""
+
+
+class Budget:
+    """Keeps retries below a share of the requests of the last seconds, but never below a floor."""
+
+    __slots__ = ("_limits", "_marks", "requests", "retries")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._marks: deque[tuple[float, int, int]] = deque()
+        self.requests = 0
+        self.retries = 0
+
+    def take(self, now: float) -> bool:
+        """Take one retry out of the budget; False where it is spent."""
+        self._mark(now)
+        _, requests, retries = self._marks[0]
+        second = next((mark for mark in self._marks if now - mark[0] <= 1.0), (now, 0, self.retries))
+        share = self._limits.retry_share * (self.requests - requests)
+        if self.retries - retries >= share and self.retries - second[2] >= self._limits.retry_floor:
+            return False
+        self.retries += 1
+        return True
+
+    def _mark(self, now: float) -> None:
+        marks = self._marks
+        while len(marks) > 1 and now - marks[1][0] > self._limits.retry_window_s:
+            marks.popleft()
+        if not marks or now - marks[-1][0] >= 0.1:
+            marks.append((now, self.requests, self.retries))
+
+
+class App:
+    """One app; it lives from the table that brings it to the end of what is open after it left."""
+
+    def __init__(self, name: str, shop: Shop) -> None:
+        self.name = name
+        self.shop = shop
+        self.routes = AppRoutes(app=name)
+        self.door: Door | None = None
+        """Checks and edits of its policy; None where there are none."""
+        self.in_flight = 0
+        self.budget = Budget(shop.limits)
+        self.held: deque[Held] = deque()
+        self.held_bytes = 0
+        self.marks: dict[str, int | str] = {}
+        self._pools: dict[str, Pool] = {}
+        self._usable: dict[Group, list[Pool]] = {"live": [], "preview": []}
+        self._assets: list[Pool] = []
+        self._by_release: dict[int, list[Pool]] = {}
+        self._shares: Shares | None = None
+        self._ejected = False
+
+    # Tables.
+
+    def take(self, routes: AppRoutes | None, version: int, key: str, now: float, steady: float) -> None:
+        """Make *routes* the app's entry (None: the app is gone), and start what follows from it."""
+        before, self.routes = self.routes, routes or AppRoutes(app=self.name)
+        if self.routes.policy != before.policy or self.door is None:
+            self.door = open_door(self.routes.policy)
+        if self.routes.weights != before.weights:
+            self._shares = Shares(self.routes.weights) if self.routes.weights else None
+        wanted = {upstream.id: upstream for upstream in self.routes.upstreams}
+        for upstream in self.routes.upstreams:
+            pool = self._pools.get(upstream.id)
+            moved = pool is not None and (pool.upstream.address, pool.upstream.port) != (upstream.address, upstream.port)
+            if pool is None or moved:
+                if pool is not None:
+                    self._vanish(pool)
+                pool = self._pools[upstream.id] = Pool(upstream, self.shop.limits, self.shop.warm)
+            self._move(pool, upstream.state, now, steady, upstream.until)
+            pool.upstream = upstream
+            pool.ejected_until = 0.0
+        for name in [name for name in self._pools if name not in wanted]:
+            self._vanish(self._pools[name])
+        self._sort()
+        if self.routes.policy.sticky or self.routes.weights:
+            self.marks = dict(sticky_index(key, {u.release for u in self.routes.upstreams}, wanted))
+        if self.routes.mode == "hold" and any(pool.leaving for pool in self._pools.values()):
+            self._end_streams()
+        self._report_drained(wanted, version)
+
+    def release_held(self) -> None:
+        """Let what waits look at the table again, in order; those that must wait on queue up anew."""
+        if self.routes.mode == "hold":
+            return
+        waiting, self.held, self.held_bytes = self.held, deque(), 0
+        for held in waiting:
+            held.go_on()
+
+    def _move(self, pool: Pool, state: str, now: float, steady: float, until: float | None) -> None:
+        if state == "ready":
+            if pool.leaving or pool.upstream.state != "ready":
+                for item in list(pool.open):
+                    item.stay()
+            pool.leaving = False
+            return
+        if state == "gone":
+            self._vanish(pool)
+            return
+        told = pool.leaving or pool.upstream.state == "assets"
+        pool.leaving = state == "draining"
+        if pool.leaving:
+            pool.drop_idle()
+        if told and until == pool.upstream.until:
+            return
+        ends = now + max(0.0, (until - steady) if until is not None else _DRAIN_S)
+        count = len(pool.open)
+        for index, item in enumerate(list(pool.open)):
+            item.leave(now, ends, (index + 0.5) / count)
+
+    def _vanish(self, pool: Pool) -> None:
+        fresh = not pool.leaving or pool.upstream.state != "gone"
+        pool.leaving = True
+        pool.drop_idle()
+        if fresh:
+            # Retries look at the table: what is gone must be out of it before they do.
+            self._sort(without=pool)
+            for item in list(pool.open):
+                item.vanish()
+
+    def _end_streams(self) -> None:
+        for pool in self._pools.values():
+            for item in list(pool.open):
+                item.end_stream()
+
+    def _sort(self, without: Pool | None = None) -> None:
+        self._usable = {"live": [], "preview": []}
+        self._assets = []
+        self._by_release = {}
+        self._ejected = False
+        for pool in self._pools.values():
+            upstream = pool.upstream
+            if pool.leaving or pool is without:
+                continue
+            if upstream.state == "assets":
+                self._assets.append(pool)
+            elif pool.ejected_until:
+                self._ejected = True
+            else:
+                self._usable[upstream.group].append(pool)
+                if upstream.group == "live":
+                    self._by_release.setdefault(upstream.release, []).append(pool)
+
+    # Leaving.
+
+    def enter(self, pool: Pool, item: Any) -> None:
+        """Count *item* as open on *pool*; the pick and this are one step."""
+        pool.active += 1
+        pool.open.add(item)
+
+    def exit(self, pool: Pool, item: Any) -> None:
+        """Count *item* as ended; tells the controller when that was the last one of a leaving upstream."""
+        pool.active -= 1
+        pool.open.discard(item)
+        if pool.leaving and not pool.active:
+            self._tell_drained(pool)
+
+    def _report_drained(self, wanted: dict[str, Any], version: int) -> None:
+        for name, pool in list(self._pools.items()):
+            if pool.leaving and pool.reported != version:
+                pool.reported = version
+                if not pool.active:
+                    self._tell_drained(pool)
+            elif not pool.leaving:
+                pool.reported = version
+
+    def _tell_drained(self, pool: Pool) -> None:
+        name = pool.upstream.id
+        if pool.reported >= 0:
+            self.shop.report({"kind": "drained", "app": self.name, "upstream": name, "version": pool.reported})
+        if self._pools.get(name) is pool and all(upstream.id != name for upstream in self.routes.upstreams):
+            del self._pools[name]
+
+    def is_over(self) -> bool:
+        """Say whether nothing of it is left."""
+        return not self._pools and not self.in_flight and not self.held
+
+    # Picking.
+
+    def pick(self, group: Group, cookie: str = "", avoid: Pool | None = None) -> Pool | None:
+        """Return the upstream for the next request; None where there is none to pick."""
+        pools = self._usable[group]
+        if len(pools) < 2:
+            return pools[0] if pools else None
+        release: int | None = None
+        if cookie and self.marks:
+            release_mark, _, upstream_mark = cookie.partition(".")
+            pool = self._pools.get(str(self.marks.get(upstream_mark, "")))
+            if pool in pools and pool is not avoid and self.routes.policy.sticky:
+                return pool
+            found = self.marks.get(release_mark)
+            release = found if isinstance(found, int) else None
+        if group == "live" and self._shares is not None:
+            if release is None or release not in dict(self.routes.weights):
+                release = self._shares.next()
+        if release is not None and group == "live":
+            pools = self._by_release.get(release) or pools
+        if avoid is not None and len(pools) > 1:
+            pools = [pool for pool in pools if pool is not avoid]
+        return self.shop.draw.fewest(pools)
+
+    def pick_assets(self) -> Pool | None:
+        """Return an upstream of the old release that is kept for its assets."""
+        return self.shop.draw.fewest(self._assets) if self._assets else None
+
+    def eject(self, pool: Pool, why: str, now: float) -> None:
+        """Set a replica aside that refused, and say so; never the last one."""
+        self.shop.report({"kind": "refused", "app": self.name, "upstream": pool.upstream.id, "why": why})
+        pools = self._usable[pool.upstream.group]
+        if pool.leaving or pool not in pools or len(pools) < 2:
+            return
+        pool.ejected_until = now + self.shop.limits.eject_s
+        pool.drop_idle()
+        self.shop.ejections.add(self)
+        self.shop.meter.note(self.name, "ejection")
+        self._sort()
+
+    def restore(self, now: float) -> None:
+        """Take back what was set aside long enough."""
+        for pool in self._pools.values():
+            if pool.ejected_until and pool.ejected_until <= now:
+                pool.ejected_until = 0.0
+        self._sort()
+        if not self._ejected:
+            self.shop.ejections.discard(self)

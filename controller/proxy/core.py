@@ -1,0 +1,230 @@
+"""Everything that the connections of one worker share: the table in force, its apps, the clock and the meters."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from time import monotonic
+from typing import Any, Protocol
+
+from controller.clock import steady_seconds
+from controller.proxy.app import App, Shop
+from controller.proxy.framing import Fields
+from controller.proxy.limits import Limits
+from controller.proxy.meter import Meter
+from controller.proxy.wheel import Wheel
+from controller.routing.choose import Draw
+from controller.routing.match import Matcher, compile_table
+from controller.routing.table import Table
+
+__all__ = ["Core", "Limits"]
+
+
+class Connection(Protocol):
+    """A client's connection."""
+
+    def retire(self) -> None:
+        """Take no further request after the present one."""
+        ...
+
+    def cut(self) -> None:
+        """End now, so that the client can see it was cut."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A table in force; a request takes the reference once."""
+
+    table: Table
+    matcher: Matcher
+    apps: dict[str, App]
+
+
+class Core:
+    """
+    The heart of one worker.
+
+    *report* is called at once with plain values: drained, refused and limit messages. *access_log* is called
+    once per request with the entry. *shared* is the memory in which limits are counted across workers.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        report: Callable[[dict[str, Any]], None],
+        *,
+        worker: int = 0,
+        access_log: Callable[[dict[str, Any]], None] | None = None,
+        shared: memoryview | None = None,
+        trusted_proxies: Sequence[str] = (),
+        log_query: bool = False,
+    ) -> None:
+        self.limits = limits
+        self.report = report
+        self.worker = worker
+        self.access_log = access_log
+        self.shared = shared
+        self.log_query = log_query
+        self.meter = Meter()
+        self.wheel = Wheel()
+        self.shop = Shop(limits, self.meter, Draw(worker + os.getpid()), report)
+        self.live = Live(Table(), compile_table(Table()), {})
+        self.clients: set[Connection] = set()
+        self.per_address: dict[str, int] = {}
+        self.fields: dict[bytes, Fields] = {}
+        """Header blocks read before: most clients send the same one with every request."""
+        self.retiring = False
+        self.on_empty: Callable[[], None] = lambda: None
+        self.stop_listening: Callable[[], None] = lambda: None
+        self.lag_s = 0.0
+        self._trusted = tuple(ip_network(cidr, strict=False) for cidr in trusted_proxies)
+        self._ids = int.from_bytes(os.urandom(6), "big") << 32
+        self._leavers: dict[str, App] = {}
+        self._turns = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    # Tables.
+
+    def take(self, table: Table) -> None:
+        """
+        Put *table* in force: one assignment for requests to come, and the start of drains for what is open.
+
+        Held requests of apps that serve again go on; unused connections to replicas that leave are closed.
+        """
+        before = self.live
+        now, steady = monotonic(), steady_seconds()
+        apps = dict(before.apps)
+        changed = [name for name, routes in table.apps.items() if before.table.apps.get(name) is not routes]
+        if table.sticky_key != before.table.sticky_key:
+            changed = list(table.apps)
+        gone = [name for name in before.apps if name not in table.apps]
+        for name in changed:
+            if name not in apps:
+                apps[name] = self._leavers.pop(name) if name in self._leavers else App(name, self.shop)
+        for name in gone:
+            self._leavers[name] = apps.pop(name)
+        self.live = Live(table, compile_table(table, before.matcher), apps)
+        touched = [apps[name] for name in changed] + [self._leavers[name] for name in gone]
+        for app in touched:
+            app.take(table.apps.get(app.name), table.version, table.sticky_key, now, steady)
+        for app in touched:
+            app.release_held()
+        if gone:
+            self.meter.forget(table.apps)
+
+    # Coming and going.
+
+    def start(self) -> None:
+        """Start the clockwork on the running loop."""
+        self._due = monotonic() + self.wheel.tick_s
+        self._timer = asyncio.get_running_loop().call_later(self.wheel.tick_s, self._tick)
+
+    def stop(self) -> None:
+        """Stop the clockwork and cut what is open."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for client in list(self.clients):
+            client.cut()
+        for pool in list(self.shop.warm):
+            pool.drop_idle()
+
+    def retire(self, limit_s: float) -> None:
+        """
+        Take no new connection, finish what is open, and cut what is left after *limit_s*.
+
+        `on_empty` is called once nothing is open. A second call can only shorten the limit.
+        """
+        loop = asyncio.get_running_loop()
+        if not self.retiring:
+            self.retiring = True
+            self.stop_listening()
+            for client in list(self.clients):
+                client.retire()
+        loop.call_later(max(0.0, limit_s), self._cut_all)
+        if not self.clients:
+            loop.call_soon(self.on_empty)
+
+    def _cut_all(self) -> None:
+        for client in list(self.clients):
+            client.cut()
+        if not self.clients:
+            self.on_empty()
+
+    def arrived(self, client: Connection, address: str) -> bool:
+        """Count a new connection; False where it is one too many."""
+        count = self.per_address.get(address, 0)
+        if count >= self.limits.connections_per_client or len(self.clients) >= self.limits.connections:
+            self.meter.note("", "connection refused")
+            return False
+        self.per_address[address] = count + 1
+        self.clients.add(client)
+        return True
+
+    def departed(self, client: Connection, address: str) -> None:
+        """Forget a connection that `arrived`."""
+        self.clients.discard(client)
+        count = self.per_address.get(address, 0) - 1
+        if count > 0:
+            self.per_address[address] = count
+        else:
+            self.per_address.pop(address, None)
+        if self.retiring and not self.clients:
+            self.on_empty()
+
+    # What connections ask.
+
+    def is_trusted(self, address: str) -> bool:
+        """Say whether *address* is one of the proxies whose X-Forwarded-* is believed."""
+        return bool(self._trusted) and _is_in(address, self._trusted)
+
+    def make_id(self) -> bytes:
+        """Return a new request id, unique among workers."""
+        self._ids += 1
+        return b"%020x" % self._ids
+
+    def counters(self) -> dict[str, Any]:
+        """Return what the worker counted so far, and what is open now."""
+        counted = self.meter.snapshot()
+        apps = [*self.live.apps.values(), *self._leavers.values()]
+        counted["active"] = [
+            {"app": app.name, "requests": app.in_flight, "held": len(app.held)}
+            for app in apps
+            if app.in_flight or app.held
+        ]
+        counted["connections"] = len(self.clients)
+        counted["lag_s"], self.lag_s = round(self.lag_s, 4), 0.0
+        counted["version"] = self.live.table.version
+        return counted
+
+    # The clockwork.
+
+    def _tick(self) -> None:
+        now = monotonic()
+        self.lag_s = max(self.lag_s, now - self._due)
+        self.wheel.turn(now)
+        self._turns += 1
+        if self._turns % 5 == 0:
+            for pool in list(self.shop.warm):
+                pool.sweep(now)
+        if self._turns % 10 == 0:
+            self._tidy(now)
+        self._due = monotonic() + self.wheel.tick_s
+        self._timer = asyncio.get_running_loop().call_later(self.wheel.tick_s, self._tick)
+
+    def _tidy(self, now: float) -> None:
+        for app in list(self.shop.ejections):
+            app.restore(now)
+        for name in [name for name, app in self._leavers.items() if app.is_over()]:
+            del self._leavers[name]
+
+
+def _is_in(address: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    return any(found in network for network in networks)

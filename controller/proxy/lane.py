@@ -1,0 +1,329 @@
+"""One client's connection: heads are framed and checked, requests go on one at a time, nothing else is read."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from time import monotonic
+
+from controller.proxy.answers import render_answer
+from controller.proxy.core import Core
+from controller.proxy.exchange import Exchange
+from controller.proxy.framing import (
+    BadMessage,
+    Fields,
+    parse_fields,
+    parse_line,
+    read_host,
+    refuse_bare_ends,
+    split_target,
+)
+from controller.proxy.tunnel import Tunnel
+from controller.proxy.wheel import NEVER
+from controller.routing.match import BadTarget
+
+_RESET = struct.pack("ii", 1, 0)
+_CACHED_BYTES = 2048
+_CACHED_COUNT = 1024
+
+
+class Client(asyncio.Protocol):
+    """A connection from the public side."""
+
+    def __init__(self, core: Core, *, tls: bool = False) -> None:
+        self.core = core
+        self.tls = tls
+        self.due = NEVER
+        self.parked = NEVER
+        self.address = ""
+        self.forwarded = b""
+        self.trusted = False
+        self.closing = False
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]
+        self._buffer = b""
+        self._exchange: Exchange | None = None
+        self._tunnel: Tunnel | None = None
+        self._counted = False
+        self._stopped = False
+        self._full = False
+        self._pumping = False
+        self._lingering = False
+        self._eof = False
+        self._head_due = NEVER
+
+    # What the event loop tells.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        limits = self.core.limits
+        peer = transport.get_extra_info("peername")
+        name = transport.get_extra_info("sockname")
+        self.address = _plain_address(peer)
+        port = name[1] if isinstance(name, tuple) else 0
+        scheme = "https" if self.tls else "http"
+        self.forwarded = (
+            f"X-Forwarded-For: {self.address}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Port: {port}\r\n".encode()
+        )
+        self._transport.set_write_buffer_limits(high=limits.buffer_bytes)
+        if not self.core.arrived(self, self.address):
+            self._transport.abort()
+            return
+        self._counted = True
+        self.trusted = self.core.is_trusted(self.address)
+        self._head_due = monotonic() + limits.header_s
+        self.core.wheel.arm(self, self._head_due)
+        if self.core.retiring:
+            self.closing = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.due = NEVER
+        exchange, self._exchange = self._exchange, None
+        if self._tunnel is not None:
+            self._tunnel.client_lost()
+        elif exchange is not None:
+            exchange.abandon()
+        if self._counted:
+            self._counted = False
+            self.core.departed(self, self.address)
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        exchange = self._exchange
+        if self.tls or self._tunnel is not None or exchange is None or self._lingering:
+            return False
+        # An answer under way still reaches a client that only closed its own half.
+        return not exchange.is_waiting_or_streaming() and exchange.body_done
+
+    def pause_writing(self) -> None:
+        self._full = True
+        if self._tunnel is not None:
+            self._tunnel.pause()
+        elif self._exchange is not None:
+            self._exchange.pause_answer()
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._tunnel is not None:
+            self._tunnel.resume()
+        elif self._exchange is not None:
+            self._exchange.resume_answer()
+        else:
+            self._pump()
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            if self._lingering:
+                return
+            self._buffer = self._buffer + data if self._buffer else data
+            self._pump()
+        elif self._tunnel is not None:
+            self._tunnel.from_client(data)
+        elif exchange.body_done:
+            # A pipelined request: it waits, and so does everything after it.
+            self._buffer += data
+            self.stop_reading()
+        else:
+            self._buffer = exchange.take_body(data)
+
+    # What an exchange asks.
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the client."""
+        self._transport.write(data)
+
+    def stop_reading(self) -> None:
+        """Read no more until `start_reading`."""
+        if not self._stopped:
+            self._stopped = True
+            self._transport.pause_reading()
+
+    def start_reading(self) -> None:
+        """Read again."""
+        if self._stopped:
+            self._stopped = False
+            self._transport.resume_reading()
+
+    def is_stopped(self) -> bool:
+        """Say whether reading is stopped."""
+        return self._stopped
+
+    def finished(self) -> None:
+        """The exchange is over: take the next request, or close."""
+        exchange, self._exchange = self._exchange, None
+        if self.closing or self._eof:
+            self._part(clean=exchange is None or exchange.body_done)
+            return
+        now = monotonic()
+        self._head_due = NEVER
+        due = now + self.core.limits.keepalive_s
+        if due < self.parked:
+            self.core.wheel.arm(self, due)
+        else:
+            self.due = due
+        if not self._pumping:
+            self._pump()
+
+    def become_tunnel(self, tunnel: Tunnel) -> bytes:
+        """Hand every byte from now on to *tunnel*; returns what had arrived already."""
+        self._tunnel = tunnel
+        early, self._buffer = self._buffer, b""
+        self.start_reading()
+        return early
+
+    def close(self) -> None:
+        """Close once what was written has been sent."""
+        self.closing = True
+        self._transport.close()
+        self.core.wheel.arm(self, monotonic() + self.core.limits.pace_window_s)
+
+    def cut(self) -> None:
+        """Reset the connection, so that nobody takes a cut answer for a whole one."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and not self.tls:
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            except OSError:
+                pass  # it is closed already
+        self._transport.abort()
+
+    def retire(self) -> None:
+        """Take no further request after the present one, or after the one that may be on its way now."""
+        self.closing = True
+        if self._exchange is None and not self._lingering:
+            self.core.wheel.arm(self, min(self.due, monotonic() + _RETIRE_IDLE_S))
+
+    def expire(self, now: float) -> None:
+        """A deadline passed."""
+        if self._exchange is not None:
+            if self._transport.is_closing():
+                self._transport.abort()
+            elif self._full and not self._check_reader(now):
+                self.cut()
+            else:
+                self._exchange.expire(now)
+        elif self._lingering or self._transport.is_closing() or not self._buffer:
+            self._transport.abort()
+        else:
+            self._refuse(BadMessage("headers took too long", 408))
+
+    def _check_reader(self, now: float) -> bool:
+        return True
+
+    # Requests.
+
+    def _pump(self) -> None:
+        """Begin requests while there are whole heads and no answer is open."""
+        self._pumping = True
+        try:
+            while self._buffer and self._exchange is None and not self._full and not self._lingering:
+                if not self._begin():
+                    break
+        finally:
+            self._pumping = False
+        if self._stopped and self._exchange is None and not self._full:
+            self.start_reading()
+
+    def _begin(self) -> bool:
+        """Begin the request at the head of the buffer; False where its head is not complete."""
+        try:
+            return self._begin_checked()
+        except (BadMessage, BadTarget) as error:
+            self._buffer = b""
+            self._refuse(error if isinstance(error, BadMessage) else BadMessage(str(error)))
+            return False
+
+    def _begin_checked(self) -> bool:
+        data = self._buffer
+        if data[:2] == b"\r\n":
+            data = self._buffer = data[2:]
+        end = data.find(b"\r\n\r\n") + 4
+        limits = self.core.limits
+        if end < 4 or end > limits.header_bytes:
+            if len(data) > limits.header_bytes:
+                raise BadMessage("head too large", 431)
+            self._wait_for_head(data)
+            return False
+        line_end = data.find(b"\r\n")
+        line = data[:line_end]
+        method, target, version = parse_line(line)
+        fields = self._read_fields(line, data[line_end + 2 : end], version)
+        if target[:1] != b"/":
+            target, host = split_target(target, fields.host)
+            name = fields.name if host is fields.host else read_host(host)
+        else:
+            name = fields.name
+        self._start(method, target, name, fields, data[end:])
+        return True
+
+    def _wait_for_head(self, data: bytes) -> None:
+        refuse_bare_ends(data)
+        if self._head_due == NEVER:
+            self._head_due = monotonic() + self.core.limits.header_s
+            self.core.wheel.arm(self, self._head_due)
+
+    def _read_fields(self, line: bytes, block: bytes, version: int) -> Fields:
+        cache = self.core.fields
+        fields = cache.get(block)
+        if fields is not None and fields.version == version:
+            return fields
+        fields = parse_fields(line, block, self.core.limits.header_count)
+        if len(block) <= _CACHED_BYTES:
+            if len(cache) >= _CACHED_COUNT:
+                cache.clear()
+            cache[block] = fields
+        return fields
+
+    def _start(self, method: bytes, target: bytes, name: str, fields: Fields, rest: bytes) -> None:
+        live = self.core.live
+        match = live.matcher.find(name, target.partition(b"?")[0].decode("latin-1"))
+        exchange = self._exchange = Exchange(self, self.core, method, target, fields)
+        self._buffer = b""
+        if fields.close or (fields.version == 0 and not fields.keep_alive):
+            self.closing = True
+        if match is None:
+            exchange.body_done = not fields.length and not fields.chunked
+            self._buffer = rest
+            exchange.refuse(404)
+            return
+        if rest and not (fields.length or fields.chunked):
+            self._buffer = rest
+            rest = b""
+        exchange.begin(match.rule, live.apps[match.app])
+        if rest and self._exchange is exchange and not exchange.body_done:
+            self._buffer = exchange.take_body(rest)
+
+    def _refuse(self, bad: BadMessage) -> None:
+        """Answer a request that could not be read; nothing else on this connection is read as one."""
+        self.closing = True
+        name = self.core.make_id().decode()
+        self.write(render_answer(bad.status, name, close=True))
+        self.core.meter.count("", 0, bad.status, 0.0, 0, 0)
+        if self.core.access_log is not None:
+            self.core.access_log({"id": name, "client": self.address, "status": bad.status, "why": bad.why, "app": None})
+        self._part(clean=False)
+
+    def _part(self, *, clean: bool) -> None:
+        """Close; where the client may still be sending, only after it had time to read the answer."""
+        if clean or self._eof or self._transport.is_closing():
+            self.close()
+            return
+        # Closing with unread bytes would reset the connection and take the answer away from the client.
+        self._lingering = True
+        self._buffer = b""
+        self.start_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self.core.wheel.arm(self, monotonic() + self.core.limits.linger_s)
+
+
+_RETIRE_IDLE_S = 5.0
+"""A client that is told to go by nothing but silence may have a request on its way."""
+
+
+def _plain_address(peer: object) -> str:
+    if not isinstance(peer, tuple):
+        return "unix"
+    address = str(peer[0])
+    return address[7:] if address.startswith("::ffff:") and "." in address else address.partition("%")[0]

@@ -1,0 +1,235 @@
+"""One connection to a replica: sends a request, reads its answer, and knows whether it may be used again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from controller.proxy.framing import Answer, BadMessage, ChunkReader, parse_answer
+from controller.proxy.limits import Limits
+
+_HEAD, _LENGTH, _CHUNKED, _CLOSE, _IDLE, _TUNNEL = range(6)
+
+
+class Taker(Protocol):
+    """Who waits for the answer."""
+
+    head_only: bool
+    """The request was HEAD: its answer has no body, whatever it claims."""
+    wants_tunnel: bool
+    """101 is an answer to this request."""
+
+    def connected(self, link: Link) -> None: ...
+    def refused(self, why: str) -> None: ...
+    def interim(self, answer: Answer) -> None: ...
+    def answered(self, answer: Answer, body: bytes, last: bool) -> None: ...
+    def flows(self, data: bytes, last: bool) -> None: ...
+    def broken(self, why: str) -> None: ...
+    def pause_sending(self) -> None: ...
+    def resume_sending(self) -> None: ...
+
+
+class Home(Protocol):
+    """Where a link belongs while nobody uses it."""
+
+    def lost(self, link: Link) -> None: ...
+
+
+class Link(asyncio.Protocol):
+    """A connection to one replica, used by one exchange at a time."""
+
+    __slots__ = ("_chunks", "_head", "_left", "_limits", "_state", "_tunnel", "fresh", "home", "idle_since", "reusable", "taker", "transport")
+
+    def __init__(self, home: Home, limits: Limits) -> None:
+        self.home = home
+        self._limits = limits
+        self.taker: Taker | None = None
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self._state = _IDLE
+        self._head = b""
+        self._left = 0
+        self._chunks: ChunkReader | None = None
+        self._tunnel: asyncio.Protocol | None = None
+        self.reusable = True
+        self.fresh = True
+        """Nothing was ever answered on it."""
+        self.idle_since = 0.0
+
+    def expect(self, taker: Taker) -> None:
+        """Read the next answer for *taker*."""
+        self.taker = taker
+        self._state = _HEAD
+
+    def close(self) -> None:
+        """End the connection; whoever takes from it is told nothing more."""
+        self.taker = None
+        self._state = _IDLE
+        self.reusable = False
+        if self.transport is not None:
+            self.transport.abort()
+
+    def tunnel(self, protocol: asyncio.Protocol) -> None:
+        """Hand every byte from now on to *protocol*."""
+        self._tunnel = protocol
+        self._state = _TUNNEL
+
+    # What the event loop tells.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self.transport = transport  # type: ignore[assignment]
+        self.transport.set_write_buffer_limits(high=self._limits.buffer_bytes)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.reusable = False
+        taker, self.taker = self.taker, None
+        self.home.lost(self)
+        if self._tunnel is not None:
+            self._tunnel.connection_lost(exc)
+        elif taker is not None:
+            if self._state == _CLOSE and exc is None:
+                taker.flows(b"", True)
+            else:
+                taker.broken("reset" if exc is not None else "closed")
+
+    def eof_received(self) -> bool:
+        if self._tunnel is not None:
+            return bool(self._tunnel.eof_received())
+        return False
+
+    def pause_writing(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.pause_writing()
+        elif self.taker is not None:
+            self.taker.pause_sending()
+
+    def resume_writing(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.resume_writing()
+        elif self.taker is not None:
+            self.taker.resume_sending()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._read(data)
+        except BadMessage as bad:
+            taker = self.taker
+            self.close()
+            if taker is not None:
+                taker.broken(f"answer: {bad.why}")
+
+    def _read(self, data: bytes) -> None:
+        state = self._state
+        if state == _HEAD:
+            self._read_head(data)
+        elif state == _LENGTH:
+            self._read_length(data)
+        elif state == _CHUNKED:
+            self._read_chunks(data)
+        elif state == _CLOSE:
+            assert self.taker is not None
+            self.taker.flows(data, False)
+        elif state == _TUNNEL:
+            assert self._tunnel is not None
+            self._tunnel.data_received(data)
+        else:
+            # Bytes after an answer are nobody's: the next exchange would take them for its own.
+            self.close()
+
+    def _read_head(self, data: bytes) -> None:
+        if self._head:
+            data = self._head + data
+            self._head = b""
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            if len(data) > self._limits.answer_header_bytes:
+                raise BadMessage("head too large")
+            self._head = data
+            return
+        if end > self._limits.answer_header_bytes:
+            raise BadMessage("head too large")
+        answer = parse_answer(data[:end], self._limits.answer_header_count)
+        self.fresh = False
+        if answer.status < 200:
+            self._take_interim(answer, data[end:])
+        else:
+            self._begin_body(answer, data[end:])
+
+    def _take_interim(self, answer: Answer, rest: bytes) -> None:
+        taker = self.taker
+        assert taker is not None
+        if answer.status != 101:
+            taker.interim(answer)
+            if rest and self.taker is taker:
+                self._read_head(rest)
+            return
+        if not taker.wants_tunnel or answer.upgrade != b"websocket":
+            raise BadMessage("101 that nobody asked for")
+        self._state = _TUNNEL
+        self.reusable = False
+        taker.answered(answer, rest, True)
+
+    def _begin_body(self, answer: Answer, body: bytes) -> None:
+        taker = self.taker
+        assert taker is not None
+        self.reusable = answer.version == 1 and not answer.close
+        if taker.head_only or answer.status in (204, 304):
+            if body:
+                self.reusable = False
+            self._end()
+            taker.answered(answer, b"", True)
+        elif answer.chunked:
+            self._chunks = ChunkReader()
+            self._state = _CHUNKED
+            payload = self._chunks.feed(body) if body else b""
+            taker.answered(answer, payload, self._ended_chunks())
+        elif answer.length is not None:
+            self._left = answer.length
+            self._state = _LENGTH
+            body, last = self._count_down(body)
+            taker.answered(answer, body, last)
+        else:
+            self.reusable = False
+            self._state = _CLOSE
+            taker.answered(answer, body, False)
+
+    def _read_length(self, data: bytes) -> None:
+        taker = self.taker
+        assert taker is not None
+        data, last = self._count_down(data)
+        taker.flows(data, last)
+
+    def _count_down(self, data: bytes) -> tuple[bytes, bool]:
+        left = self._left - len(data)
+        if left > 0:
+            self._left = left
+            return data, False
+        if left < 0:
+            data = data[: self._left]
+            self.reusable = False
+        self._left = 0
+        self._end()
+        return data, True
+
+    def _read_chunks(self, data: bytes) -> None:
+        taker, chunks = self.taker, self._chunks
+        assert taker is not None and chunks is not None
+        payload = chunks.feed(data)
+        last = self._ended_chunks()
+        if payload or last:
+            taker.flows(payload, last)
+
+    def _ended_chunks(self) -> bool:
+        chunks = self._chunks
+        assert chunks is not None
+        if not chunks.done:
+            return False
+        if chunks.rest:
+            self.reusable = False
+        self._chunks = None
+        self._end()
+        return True
+
+    def _end(self) -> None:
+        self._state = _IDLE
+        self.taker = None

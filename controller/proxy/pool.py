@@ -1,0 +1,124 @@
+"""All of a worker's dealings with one upstream: its connections, what is open on it, and how it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+from controller.proxy.limits import Limits
+from controller.proxy.link import Link, Taker
+from controller.routing.table import Upstream
+
+
+class Open(Protocol):
+    """Something open on an upstream: a request, an event stream, a WebSocket."""
+
+    def leave(self, starts: float, ends: float, share: float) -> None:
+        """
+        The upstream takes nothing new: be done by *ends* (monotonic seconds).
+
+        Streams end in the last quarter of the time from *starts* to *ends*, at *share* (0 to 1) of that quarter.
+        """
+        ...
+
+    def vanish(self) -> None:
+        """The upstream is dead: nothing more will come from it."""
+        ...
+
+    def stay(self) -> None:
+        """The upstream is back: forget what `leave` said."""
+        ...
+
+    def end_stream(self) -> None:
+        """End now if this is an event stream or a WebSocket."""
+        ...
+
+
+class Pool:
+    """One upstream of one app, as this worker sees it."""
+
+    __slots__ = ("_idle", "_limits", "_tasks", "_warm", "active", "ejected_until", "leaving", "open", "reported", "upstream")
+
+    def __init__(self, upstream: Upstream, limits: Limits, warm: set[Pool]) -> None:
+        self.upstream = upstream
+        self._limits = limits
+        self._warm = warm
+        """Every pool of the worker with unused connections; `sweep` is for these."""
+        self._idle: deque[Link] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.open: set[Open] = set()
+        self.active = 0
+        """Requests, streams and tunnels open on it."""
+        self.ejected_until = 0.0
+        self.leaving = False
+        """It is not picked any more: draining, gone, or out of the table."""
+        self.reported = -1
+        """The table version for which "drained" was told."""
+
+    def take_idle(self, now: float, longest_s: float) -> Link | None:
+        """Return a connection that was idle for at most *longest_s*, the youngest first."""
+        idle = self._idle
+        while idle:
+            link = idle.pop()
+            if not link.reusable:
+                continue
+            if now - link.idle_since <= longest_s:
+                return link
+            idle.append(link)
+            return None
+        return None
+
+    def connect(self, taker: Taker) -> Link:
+        """Open a connection for *taker*, who is told whether it worked unless the link was closed by then."""
+        link = Link(self, self._limits)
+        link.taker = taker
+        task = asyncio.get_running_loop().create_task(self._connect(link))
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return link
+
+    async def _connect(self, link: Link) -> None:
+        upstream = self.upstream
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._limits.connect_s):
+                await loop.create_connection(lambda: link, upstream.address, upstream.port)
+        except (OSError, TimeoutError) as error:
+            taker, link.taker = link.taker, None
+            if taker is not None:
+                taker.refused("timed out" if isinstance(error, TimeoutError) else error.strerror or "refused")
+            return
+        if not link.reusable:
+            link.close()
+        elif link.taker is not None:
+            link.taker.connected(link)
+
+    def release(self, link: Link, now: float) -> None:
+        """Take *link* back after its answer ended; keeps it only where that is beyond doubt."""
+        if not link.reusable or self.leaving or len(self._idle) >= self._limits.upstream_idle_count:
+            link.close()
+            return
+        link.idle_since = now
+        if not self._idle:
+            self._warm.add(self)
+        self._idle.append(link)
+
+    def lost(self, link: Link) -> None:
+        """Forget a connection that ended."""
+        if link in self._idle:
+            self._idle.remove(link)
+
+    def sweep(self, now: float) -> None:
+        """Close connections that were idle too long, before the replica does."""
+        idle = self._idle
+        while idle and now - idle[0].idle_since > self._limits.upstream_idle_s:
+            idle.popleft().close()
+        if not idle:
+            self._warm.discard(self)
+
+    def drop_idle(self) -> None:
+        """Close every unused connection."""
+        while self._idle:
+            self._idle.popleft().close()
