@@ -1,0 +1,157 @@
+"""
+How every app stands, worked out from the files that count, from what was in force and from who owns what.
+
+Knows nothing of the disk, clocks or threads; those arrive as arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from controller.intake.documents import Roll, Speaker
+from controller.intake.removal import WINDOW_S, Absence, judge_absences
+from controller.intake.scan import FileProblem
+from controller.plan.claims import Claims, Grants, Holdings, claims_of, grant_claims
+from controller.plan.situation import Standing, Wanted
+from controller.spec.model import AppSpec
+
+BY_FILE = "file"
+"""Who wants a spec that came by the directory and not by an upload."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """All that one look leaves for the next."""
+
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    absences: Mapping[str, Absence] = field(default_factory=dict)
+    grants: Grants = field(default_factory=Grants)
+    problems: tuple[FileProblem, ...] = ()
+
+    @property
+    def homes(self) -> Mapping[str, str]:
+        """Where each app was found last."""
+        return {app: standing.file for app, standing in self.standings.items() if standing.file}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is so at the moment of a look."""
+
+    roll: Roll
+    now: float
+    """Steady seconds."""
+    live: Mapping[str, Claims] = field(default_factory=dict)
+    """Every app of which something runs or is under way, with what its releases claim (nothing, too)."""
+    fixed: Mapping[str, Claims] = field(default_factory=dict)
+    authors: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """App -> (digest, who) of its last upload."""
+    ordered: frozenset[str] = frozenset()
+    """Apps that a person has just deleted."""
+    shaken: str = ""
+    """What is wrong with the directory itself; empty: nothing."""
+
+
+def restore_state(stored: Mapping[str, Standing], now: float) -> State:
+    """Return the state after a restart: the last good specs in force, holds and removals as they were."""
+    absences = {
+        app: Absence(now - WINDOW_S, held=standing.held, over=standing.gone)
+        for app, standing in stored.items()
+        if standing.gone or standing.held
+    }
+    return State(standings=dict(stored), absences=absences)
+
+
+def judge(before: State, facts: Facts) -> State:
+    """Return how every app stands now; the same facts twice change nothing the second time."""
+    absences = _judge_absences(before, facts)
+    asked = dict(_asked(before, facts.roll))
+    holdings = Holdings(
+        wanted=dict(_claims_in_force(before, absences)),
+        live=facts.live,
+        fixed=facts.fixed,
+        owners=before.grants.owners,
+    )
+    grants = grant_claims({app: claims_of(spec) for app, spec in asked.items()}, holdings)
+    together = grants.together or tuple(group for group in before.grants.together if not group & grants.moved)
+    return State(
+        standings=dict(_standings(before, facts, absences, grants)),
+        absences=absences,
+        grants=replace(grants, together=together),
+        problems=facts.roll.problems,
+    )
+
+
+def _judge_absences(before: State, facts: Facts) -> Mapping[str, Absence]:
+    known = {app for app, standing in before.standings.items() if standing.wanted or standing.gone or standing.held}
+    strangers = facts.live.keys() - before.standings.keys() - facts.roll.speakers.keys()
+    found_running = {app: Absence(facts.now, held="it was found running, and no file holds it") for app in strangers}
+    known |= facts.live.keys()
+    return judge_absences(
+        {**found_running, **before.absences},
+        present=known & facts.roll.speakers.keys(),
+        absent=known - facts.roll.speakers.keys(),
+        ordered=facts.ordered,
+        shaken=facts.shaken,
+        now=facts.now,
+    )
+
+
+def _asked(before: State, roll: Roll) -> Iterator[tuple[str, AppSpec]]:
+    """Yield the apps whose document asks for something other than what is in force."""
+    for app, speaker in sorted(roll.speakers.items()):
+        document = speaker.document
+        standing = before.standings.get(app)
+        wanted = standing.wanted if standing else None
+        if document is not None and document.spec is not None and (not wanted or wanted.digest != document.digest):
+            yield app, document.spec
+
+
+def _claims_in_force(before: State, absences: Mapping[str, Absence]) -> Iterator[tuple[str, Claims]]:
+    for app, standing in before.standings.items():
+        if standing.wanted and not (app in absences and absences[app].over):
+            yield app, claims_of(standing.wanted.spec)
+
+
+def _standings(
+    before: State, facts: Facts, absences: Mapping[str, Absence], grants: Grants
+) -> Iterator[tuple[str, Standing]]:
+    for app, absence in absences.items():
+        yield app, _absent(before.standings.get(app) or Standing(app=app), absence)
+    for app, speaker in facts.roll.speakers.items():
+        standing = before.standings.get(app) or Standing(app=app)
+        if not speaker.document and not speaker.problem:
+            yield app, replace(standing, gone=False, held="")
+        else:
+            yield app, _present(standing, speaker, facts, grants)
+
+
+def _absent(standing: Standing, absence: Absence) -> Standing:
+    if absence.over:
+        return Standing(app=standing.app, gone=True)
+    return replace(standing, held=absence.held, gone=False)
+
+
+def _present(standing: Standing, speaker: Speaker, facts: Facts, grants: Grants) -> Standing:
+    app = standing.app
+    document = speaker.document
+    wanted = standing.wanted
+    if wanted is not None:
+        wanted = replace(wanted, file=speaker.file)
+    if document is not None and document.spec is not None and app in grants.moved:
+        digest, author = facts.authors.get(app, ("", ""))
+        by = author if digest == document.digest and author else BY_FILE
+        wanted = Wanted(spec=document.spec, digest=document.digest, file=speaker.file, by=by)
+    problem = speaker.problem or _render_waiting(app, speaker, grants)
+    return Standing(app=app, wanted=wanted, invalid=problem, file=speaker.file)
+
+
+def _render_waiting(app: str, speaker: Speaker, grants: Grants) -> str:
+    waiting = grants.waiting.get(app)
+    if not waiting or speaker.document is None:
+        return ""
+    claim, owner = waiting[0]
+    more = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
+    place = f"{speaker.file}:{speaker.document.first_line}"
+    return f"{place}: routes: found {claim}, which {owner} has{more}; this is taken up once it is free"
