@@ -53,8 +53,9 @@ class Addresses:
         """Reserve the free address that was used longest ago, or never."""
         with self._lock:
             now = steady_seconds()
-            for pending in [each for each, who in self._holder.items() if not who and now - self._since[each] > PENDING_S]:
-                self._release(pending)
+            pending = [each for each, who in self._holder.items() if not who]
+            for number in [each for each in pending if now - self._since[each] > PENDING_S]:
+                self._release(number)
             if not self._free:
                 raise Retry(f"all addresses of {self._subnet} are in use; set OTON_SUBNET to a wider range")
             chosen = next(iter(self._free))

@@ -38,6 +38,10 @@ _FULL = ("no space left on device", "disk quota exceeded")
 _BUSY = ("is already in progress", "port is already allocated", "context deadline exceeded", "try again")
 
 
+BREAKS = (said.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+"""Every shape in which the SDK lets trouble through."""
+
+
 class Gone(Stale):
     """The container is not there any more; for some operations that is success."""
 
@@ -97,7 +101,7 @@ class Calls:
             client = self._client(until)
             client.until = until
             yield client
-        except (said.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except BREAKS as error:
             raise self._translate(error, what) from error
         else:
             self._note(True)
@@ -137,8 +141,8 @@ class Calls:
         """Find the engine as the Docker CLI does: setting, DOCKER_HOST, then the current context."""
         if self._host:
             return {**kwargs_from_env(), "base_url": self._host}
-        from_env = kwargs_from_env()
-        return from_env if "base_url" in from_env else ContextAPI.kwargs_from_context()
+        from_env = dict(kwargs_from_env())
+        return from_env if "base_url" in from_env else dict(ContextAPI.kwargs_from_context())
 
     def _note(self, up: bool) -> None:
         if self._up is not up:
@@ -155,7 +159,7 @@ class Calls:
         text = _plain(error)
         if is_timeout(error):
             # Not "unreachable": one container's lock can hang its calls while all others are answered.
-            return Retry(f"the container engine did not answer in time to: {what}; it may be overloaded (try `docker ps`)")
+            return Retry(f"the container engine did not in time {what}; it may be overloaded (try `docker ps`)")
         if isinstance(error, said.DockerException) and not isinstance(error.__cause__, Exception):
             return Refused(f"cannot {what}: {text}")
         self._note(False)

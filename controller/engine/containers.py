@@ -1,6 +1,4 @@
-"""
-Making, starting and ending containers, each so that doing it twice, or losing the engine's answer, is harmless.
-"""
+"""Making, starting and ending containers, so that doing it twice, or losing the engine's answer, is harmless."""
 
 from __future__ import annotations
 
@@ -74,15 +72,15 @@ class Containers:
         try:
             with self._calls.doing(f"create {name}") as client:
                 try:
-                    made = str(client.create_container_from_config(body, name)["Id"])
+                    made = str(client.create_container_from_config(body, name)["Id"])  # type: ignore[no-untyped-call]
                 except docker.errors.APIError as error:
                     self._give_back(place.address)
                     if error.status_code == 409 and "name" in explain(error).lower():
                         return self._owner(name, plan)
                     if error.status_code == 404 and "image" in explain(error).lower():
                         raise Refused(
-                            f"image {plan.release.spec.image} ({plan.release.image_id[:19]}) is not on the engine any more; "
-                            f"`oton retry {plan.app}` gets it again"
+                            f"image {plan.release.spec.image} ({plan.release.image_id[:19]}) is not on the engine "
+                            f"any more; `oton retry {plan.app}` gets it again"
                         ) from error
                     raise
         except Stale:

@@ -35,8 +35,9 @@ def examine(calls: Calls, networks: Networks) -> tuple[Row, ...]:
             taken_s = time.time() - asked
     except ControllerError as error:
         return (Row("engine", "error", str(error), f"start it, or set DOCKER_HOST; now it is {calls.place}"),)
+    named = f"Docker {version.get('Version', '?')}, API {version.get('ApiVersion', '?')}"
     rows = [
-        Row("engine", "ok", f"Docker {version.get('Version', '?')}, API {version.get('ApiVersion', '?')}, at {calls.place}"),
+        Row("engine", "ok", f"{named}, at {calls.place}"),
         _clock(info, asked, taken_s),
         _storage(info),
         *_limits(info),
@@ -66,12 +67,16 @@ def _storage(info: Mapping[str, Any]) -> Row:
 def _limits(info: Mapping[str, Any]) -> Iterator[Row]:
     for key, name in (("MemoryLimit", "memory"), ("CpuCfsQuota", "cpus"), ("PidsLimit", "pids")):
         if not info.get(key):
-            yield Row(f"limit {name}", "warning", f"resources.{name} has no effect here", "enable that cgroup controller")
+            yield Row(f"limit {name}", "warning", f"resources.{name} has no effect", "enable that cgroup controller")
 
 
 def _reach(info: Mapping[str, Any], networks: Networks) -> Row:
     rootless = any("rootless" in option for option in info.get("SecurityOptions") or ())
     kind = "rootless engine: " if rootless else ""
-    if networks.mode() == "address":
-        return Row("replicas", "ok", f"{kind}reached at their own addresses on network {networks.name()}")
-    return Row("replicas", "ok", f"{kind}reached by ports published on 127.0.0.1 (about half as fast as their own addresses)")
+    match networks.mode():
+        case "address":
+            return Row("replicas", "ok", f"{kind}reached at their own addresses on network {networks.name()}")
+        case "port":
+            return Row("replicas", "ok", f"{kind}reached by ports published on 127.0.0.1, which is slower")
+        case _:
+            return Row("replicas", "ok", f"{kind}network {networks.name()} is made with the first of them")

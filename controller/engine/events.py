@@ -13,16 +13,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-import docker.errors
-import requests
 import structlog
 import tenacity
-import urllib3
 from docker.types import CancellableStream
 
 from controller.clock import steady_seconds
 from controller.engine import labels
-from controller.engine.calls import Calls
+from controller.engine.calls import BREAKS, Calls
 from controller.engine.sight import Sight
 from controller.errors import ControllerError, Retry
 
@@ -46,7 +43,7 @@ class Events:
         self._instance = instance
         self._sight = sight
         self._ring = ring
-        self._stream: CancellableStream | None = None
+        self._stream: CancellableStream[Any] | None = None
         self._lock = threading.Lock()
 
     def run(self, stop: threading.Event) -> None:
@@ -64,12 +61,12 @@ class Events:
 
     def pulse(self, stop: threading.Event) -> None:
         """Ask every 5 s whether the engine is there; ring for all when it comes back, and every 30 s."""
-        resync = steady_seconds() + RESYNC_S * random.random()
+        resync = steady_seconds() + RESYNC_S * random.random()  # noqa: S311
         was_up = self._calls.ping()
         while not stop.wait(PULSE_S):
             up = self._calls.ping()
             if up != was_up or steady_seconds() >= resync:
-                resync = steady_seconds() + RESYNC_S * random.uniform(0.8, 1.2)
+                resync = steady_seconds() + RESYNC_S * random.uniform(0.8, 1.2)  # noqa: S311
                 self._ring("")
             if up and not was_up:
                 self._sight.doubt()
@@ -102,7 +99,7 @@ class Events:
                 if stop.is_set():
                     return
                 self._take(event)
-        except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
+        except (*BREAKS, ValueError):
             pass  # the end of the stream in one of its many guises
         finally:
             self._close()
@@ -122,5 +119,5 @@ class Events:
         with self._lock:
             stream, self._stream = self._stream, None
         if stream is not None:
-            with suppress(docker.errors.DockerException, OSError, AttributeError, ValueError):
+            with suppress(*BREAKS, AttributeError, ValueError):
                 stream.close()

@@ -54,7 +54,7 @@ class Images:
     def _inspect(self, image: str) -> dict[str, Any] | None:
         with self._calls.doing(f"look for image {image[:19]}") as client:
             try:
-                found: dict[str, Any] = client.inspect_image(image)
+                found: dict[str, Any] = client.inspect_image(image)  # type: ignore[no-untyped-call]
             except docker.errors.NotFound:
                 return None
         return found
@@ -104,4 +104,3 @@ def _full(ref: str) -> str:
     """Return the reference as the engine lists it: with a tag, without Docker Hub's own host name."""
     name = ref.removeprefix("docker.io/").removeprefix("library/")
     return name if "@" in name or ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
-

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import docker.errors
 import structlog
+from docker.types import IPAMConfig, IPAMPool
 
 from controller.engine import labels
 from controller.engine.addresses import Addresses
@@ -47,7 +48,14 @@ class Networks:
     """Keeps our network there and gives replicas their place on it; safe for several threads."""
 
     def __init__(
-        self, calls: Calls, instance: str, *, name: str, subnet: str | None, upstream: Upstream, memo: Path | None = None
+        self,
+        calls: Calls,
+        instance: str,
+        *,
+        name: str,
+        subnet: str | None,
+        upstream: Upstream,
+        memo: Path | None = None,
     ) -> None:
         self._calls = calls
         self._instance = instance
@@ -62,14 +70,15 @@ class Networks:
         """Return the network's name; it is looked up, but not made, if need be."""
         if self._network is None:
             with self._held():
-                found = None if self._network else self._find()
+                found = self._find()
                 if found is not None:
                     self._network = self._take_up(found)
         return self._network.name if self._network else self._wanted
 
-    def mode(self) -> Literal["address", "port"]:
-        """Return how replicas are reached."""
-        return self._ensure().mode
+    def mode(self) -> Literal["address", "port"] | None:
+        """Return how replicas are reached; None while the network was never needed."""
+        self.name()
+        return self._network.mode if self._network else None
 
     def place(self) -> Place:
         """Return where the next replica goes, with an address of its own where we give them."""
@@ -86,14 +95,16 @@ class Networks:
         for name in names:
             with self._calls.doing(f"look at network {name}") as client:
                 if not any(each["Name"] == name for each in client.networks(names=[name])):
-                    raise Refused(f"networks: network {name} does not exist; make it with `docker network create {name}`")
+                    raise Refused(f"networks: {name} does not exist; make it with `docker network create {name}`")
 
     def _ensure(self) -> Network:
-        if self._network is None:
-            with self._held():
-                if self._network is None:
-                    self._network = self._take_up(self._find() or self._make())
-        return self._network
+        known = self._network
+        if known is not None:
+            return known
+        with self._held():
+            # Another thread may have made it while this one waited: then it is found.
+            made = self._network = self._take_up(self._find() or self._make())
+        return made
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -145,7 +156,7 @@ class Networks:
                     client.create_network(
                         name,
                         driver="bridge",
-                        ipam={"Driver": "default", "Config": [{"Subnet": str(subnet)}]},
+                        ipam=IPAMConfig(pool_configs=[IPAMPool(subnet=str(subnet))]),
                         labels={labels.INSTANCE: self._instance},
                         check_duplicate=True,
                     )
@@ -154,7 +165,7 @@ class Networks:
                         raise
                     if self._subnet:
                         raise Refused(
-                            f"OTON_SUBNET: {self._subnet} overlaps another network of this engine or host; choose another"
+                            f"OTON_SUBNET: {self._subnet} overlaps another network of this engine or host; take another"
                         ) from error
                     continue
                 found = self._find()

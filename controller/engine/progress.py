@@ -14,8 +14,9 @@ from controller.clock import steady_seconds
 from controller.errors import Retry
 
 _MISSING = re.compile(r"manifest unknown|not found|does not exist|no such image|name unknown", re.IGNORECASE)
-_REFUSED = re.compile(r"unauthorized|authentication required|access denied|denied|no basic auth|forbidden|incorrect username",
-                      re.IGNORECASE)
+_REFUSED = re.compile(
+    r"unauthorized|authentication required|denied|no basic auth|forbidden|incorrect username", re.IGNORECASE
+)
 _PASSING = re.compile(
     r"timeout|timed out|connection (?:refused|reset)|temporary failure|no such host|EOF|unavailable|bad gateway|"
     r"toomanyrequests|too many requests|internal server error|TLS handshake|network is unreachable|i/o",
@@ -24,7 +25,7 @@ _PASSING = re.compile(
 _DIGEST = re.compile(r"^Digest:\s*(sha256:[0-9a-f]{64})", re.IGNORECASE)
 
 
-class PullFailed(Exception):
+class PullError(Exception):
     """The image cannot be had; the text is for a person."""
 
 
@@ -98,16 +99,16 @@ class Progress:
             self._show(text)
 
 
-def judge_pull(ref: str, text: str) -> PullFailed | Retry:
+def judge_pull(ref: str, text: str) -> PullError | Retry:
     """Turn what the engine or the registry said into what a person can do, or into Retry if it may pass."""
     said = " ".join(text.split())[:400]
     if _PASSING.search(said) and not _REFUSED.search(said):
         return Retry(f"the registry of {ref} does not answer well: {said}")
     if _REFUSED.search(said):
-        return PullFailed(
+        return PullError(
             f"the registry refused the login for {ref} (or it does not exist there): {said}; "
             "log in with `docker login` as the user that runs oton, or check the name"
         )
     if _MISSING.search(said):
-        return PullFailed(f"image {ref} does not exist in its registry: {said}; check name and tag")
-    return PullFailed(f"cannot pull {ref}: {said}")
+        return PullError(f"image {ref} does not exist in its registry: {said}; check name and tag")
+    return PullError(f"cannot pull {ref}: {said}")

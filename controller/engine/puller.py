@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import docker.errors
-import requests
 import structlog
 import tenacity
-import urllib3
 from docker.utils import parse_repository_tag
 
 from controller.clock import steady_seconds
-from controller.engine.calls import Calls, TimedClient, is_timeout
-from controller.engine.progress import Progress, PullFailed, judge_pull
+from controller.engine.calls import BREAKS, Calls, TimedClient, is_timeout
+from controller.engine.progress import Progress, PullError, judge_pull
 from controller.errors import ControllerError, Refused, Retry
 from controller.world.model import Resolution
 
@@ -100,7 +98,7 @@ class Puller:
                 wish.key,
                 Resolution(
                     state="failed",
-                    error=f"image {wish.ref} is not on the engine and `pull: never` forbids to fetch it; load or build it there",
+                    error=f"image {wish.ref} is not on the engine, and `pull: never` forbids to fetch it",
                 ),
             )
         else:
@@ -114,7 +112,7 @@ class Puller:
     def _look(self, ref: str) -> Resolution | None:
         with self._calls.doing(f"look for image {ref}") as client:
             try:
-                return _done(client.inspect_image(ref))
+                return _done(client.inspect_image(ref))  # type: ignore[no-untyped-call]
             except docker.errors.NotFound:
                 return None
 
@@ -123,13 +121,13 @@ class Puller:
         tries = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Retry),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=5),
-            stop=tenacity.stop_any(tenacity.stop_when_event_set(stop), lambda _: progress.quiet_s() > PASSING_S),
+            stop=lambda _: stop.is_set() or progress.quiet_s() > PASSING_S,
             sleep=tenacity.sleep_using_event(stop),
             reraise=True,
         )
         try:
             resolution: Resolution = tries(self._pull, wish, progress)
-        except (PullFailed, ControllerError) as error:
+        except (PullError, ControllerError) as error:
             return Resolution(state="failed", error=str(error))
         self.on_image(wish.ref, resolution.image_id)
         return resolution
@@ -147,18 +145,18 @@ class Puller:
                 progress.take(line)
         except docker.errors.APIError as error:
             raise judge_pull(wish.ref, str(error.explanation or error)) from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError, docker.errors.DockerException, OSError) as error:
+        except BREAKS as error:
             raise self._judge_break(wish.ref, error, progress) from error
         finally:
             client.close()
         progress.check(wish.ref)
         return self._pulled(wish.ref, progress.digest)
 
-    def _judge_break(self, ref: str, error: Exception, progress: Progress) -> PullFailed | Retry:
+    def _judge_break(self, ref: str, error: Exception, progress: Progress) -> PullError | Retry:
         if is_timeout(error):
-            return PullFailed(f"the pull of {ref} showed no progress for {QUIET_S:.0f} s (at: {progress.text})")
+            return PullError(f"the pull of {ref} showed no progress for {QUIET_S:.0f} s (at: {progress.text})")
         if isinstance(error, docker.errors.DockerException):
-            return PullFailed(f"cannot pull {ref}: {error}")  # such as a credential helper that failed
+            return PullError(f"cannot pull {ref}: {error}")  # such as a credential helper that failed
         if not self._calls.ping():
             progress.touch()  # time without an engine does not count
         return Retry(f"the connection to the container engine broke while it pulled {ref}: {error}")
@@ -168,7 +166,7 @@ class Puller:
         name = f"{ref.rsplit('@', 1)[0] if '@' in ref else parse_repository_tag(ref)[0]}@{digest}" if digest else ref
         found = self._look(name) or self._look(ref)
         if found is None:
-            raise PullFailed(f"image {ref} was pulled but is not on the engine; was it removed at once?")
+            raise PullError(f"image {ref} was pulled but is not on the engine; was it removed at once?")
         return found
 
     def _show(self, key: str, text: str) -> None:

@@ -121,15 +121,13 @@ def _reach(seen: Mapping[str, Any], ours: Mapping[str, str], network: str) -> tu
 
 def _health(state: Mapping[str, Any]) -> tuple[EngineHealth, str]:
     health = state.get("Health") or {}
-    word: EngineHealth = next((w for w in ("starting", "healthy", "unhealthy") if w == health.get("Status")), "none")  # type: ignore[misc]
+    word: EngineHealth = next((w for w in ("starting", "healthy", "unhealthy") if w == health.get("Status")), "none")
     log = health.get("Log") or []
     lines = clean_lines(log[-1].get("Output") or "") if log else ()
     return word, lines[-1] if lines else ""
 
 
-def _drift(
-    seen: Mapping[str, Any], host: Mapping[str, Any], ours: Mapping[str, str], can_limit: frozenset[str]
-) -> str:
+def _drift(seen: Mapping[str, Any], host: Mapping[str, Any], ours: Mapping[str, str], can_limit: frozenset[str]) -> str:
     policy = (host.get("RestartPolicy") or {}).get("Name") or "no"
     if policy != "no":
         return f"restart policy {policy}, made with no: we alone restart containers"
@@ -173,7 +171,7 @@ def read_time(text: str) -> float:
     if not text or text.startswith("0001-"):
         return 0.0
     try:
-        return datetime.fromisoformat(_FRACTION.sub(r"\1", text).replace("Z", "+00:00")).timestamp()
+        return datetime.fromisoformat(_FRACTION.sub(r"\1", text)).timestamp()
     except ValueError:
         return 0.0
 

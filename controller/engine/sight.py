@@ -130,7 +130,7 @@ class Sight:
         with self._lock:
             # An event that came while we looked may tell of something newer than what we saw.
             if mark == (self._doubts.get(key, 0), self._doubted_all):
-                until = steady_seconds() + KEEP_S * random.uniform(0.8, 1.0)
+                until = steady_seconds() + KEEP_S * random.uniform(0.8, 1.0)  # noqa: S311
                 self._kept[key] = _Kept(replica, shown, until)
         return replica
 
@@ -157,7 +157,7 @@ class Sight:
         with self._lock:
             for each in (self._kept, self._doubts, self._stuck):
                 for gone in each.keys() - present:
-                    del each[gone]  # type: ignore[attr-defined]
+                    del each[gone]
             self._ours &= present
         self.on_present(present, as_of)
 

@@ -11,25 +11,23 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import docker.errors
-import requests
-import urllib3
 
-from controller.engine.calls import OPERATION_S, Calls, Gone, TimedClient
+from controller.clock import steady_seconds
+from controller.engine.calls import BREAKS, OPERATION_S, Calls, TimedClient
 from controller.engine.containers import Containers
 from controller.engine.reading import read_time
 from controller.engine.sight import Sight
 from controller.engine.translate import attach_streams
-from controller.clock import steady_seconds
 from controller.errors import ControllerError, Refused
 from controller.ports import ContainerPlan
 
 LINE_BYTES = 64 * 1024
 """A line longer than this is handed on in pieces."""
 
-_BREAKS = (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
+_BREAKS = (*BREAKS, ValueError)
 
 
 class NotStarted(Refused):
@@ -90,8 +88,16 @@ class LogStream:
 class Session:
     """A process that a person sits in front of: bytes in, bytes out, an exit code at the end."""
 
-    def __init__(self, client: TimedClient, channel: Any, *, tty: bool, ask: Callable[[TimedClient], int | None],
-                 size: Callable[[TimedClient, int, int], None], done: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        client: TimedClient,
+        channel: Any,
+        *,
+        tty: bool,
+        ask: Callable[[TimedClient], int | None],
+        size: Callable[[TimedClient, int, int], None],
+        done: Callable[[], None] = lambda: None,
+    ) -> None:
         self._client = client
         self._channel = channel
         self._tty = tty
@@ -164,9 +170,8 @@ class Streams:
         self._sight.must_be_ours(container)
         with self._calls.doing(f"read the logs of {container[:12]}"):
             client = self._calls.open_client()
-            chunks = client.logs(
-                container, stream=True, follow=follow, timestamps=True, tail="all" if tail is None else tail, since=since
-            )
+            lines: int | Literal["all"] = "all" if tail is None else tail
+            chunks = client.logs(container, stream=True, follow=follow, timestamps=True, tail=lines, since=since)
         return LogStream(client, chunks)
 
     def execute(self, container: str, command: Sequence[str], *, tty: bool) -> Session:

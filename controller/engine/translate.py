@@ -17,6 +17,8 @@ from controller.spec.volumes import Volume
 
 LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 _NANO = 1_000_000_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where a new container is put: our network, and how the proxy will reach it."""
@@ -105,7 +107,7 @@ def _host_config(plan: ContainerPlan, place: Place) -> dict[str, Any]:
         "NetworkMode": place.network,
         "RestartPolicy": {"Name": "no"},
         "LogConfig": LOG_CONFIG,
-        "Binds": [*map(lambda each: _bind(plan.app, each), _placed(spec)), *_secret_binds(plan)],
+        "Binds": [*(_bind(plan.app, each) for each in spec.volumes if each.source), *_secret_binds(plan)],
         **_limits(spec),
     }
     if place.address is None and spec.port is not None and plan.kind == "replica":
@@ -128,10 +130,6 @@ def _host_config(plan: ContainerPlan, place: Place) -> dict[str, Any]:
     return config | {key: value for key, value in optional.items() if value}
 
 
-def _placed(spec: AppSpec) -> list[Volume]:
-    return [each for each in spec.volumes if each.source]
-
-
 def _bind(app: str, volume: Volume) -> str:
     source = volume.source if volume.type == "bind" else volume_name(app, volume)
     modes = ",".join(["ro" if volume.read_only else "rw", *volume.options])
@@ -152,7 +150,7 @@ def _healthcheck(spec: AppSpec) -> dict[str, Any] | None:
     if not command:
         return None
     return {
-        "Test": ["CMD-SHELL", command] if isinstance(command, str) else ["CMD", *command],
+        "Test": list(command),
         "Interval": round(health.interval * _NANO),
         "Timeout": round(health.timeout * _NANO),
         "Retries": health.failures,
@@ -171,14 +169,3 @@ def attach_streams(config: dict[str, Any], *, tty: bool) -> dict[str, Any]:
     """Return the create request for a one-off that a person sits in front of."""
     streams = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True, "OpenStdin": True, "StdinOnce": True}
     return config | streams | {"Tty": tty}
-
-
-def network_request(name: str, instance: str, subnet: str) -> dict[str, Any]:
-    """Return the arguments that make our network."""
-    return {
-        "name": name,
-        "driver": "bridge",
-        "ipam": {"Driver": "default", "Config": [{"Subnet": subnet}]},
-        "labels": {labels.INSTANCE: instance},
-        "check_duplicate": True,
-    }

@@ -29,7 +29,7 @@ class Volumes:
             found = self._inspect(name)
             if volume.external:
                 if found is None:
-                    raise Refused(f"volumes: external volume {name} does not exist; make it with `docker volume create {name}`")
+                    raise Refused(f"volumes: {name} does not exist; make it with `docker volume create {name}`")
             elif found is None:
                 self._create(name, spec.name)
             elif not labels.is_ours(found.get("Labels"), self._instance):

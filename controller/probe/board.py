@@ -112,4 +112,5 @@ def is_talk(old: Verdict, new: Verdict) -> bool:
 
 def start_over(verdict: Verdict, now: float) -> Verdict:
     """Return the verdict on a replica whose container runs anew; only what grows is kept."""
-    return Verdict(since=now, unready_count=verdict.unready_count + verdict.ready, answer="started again, not asked yet")
+    count = verdict.unready_count + verdict.ready
+    return Verdict(since=now, unready_count=count, answer="started again, not asked yet")

@@ -13,7 +13,7 @@ _HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\r\n]*)\r?\n")
 _END = re.compile(rb"\r?\n")
 
 
-class NotHttp(Exception):
+class NotHttpError(Exception):
     """What came is not the start of an HTTP answer."""
 
 
@@ -34,7 +34,7 @@ class Head:
 
 
 def read_head(data: bytes) -> Head | None:
-    """Return the final answer's head, or None while more has to come; raises NotHttp."""
+    """Return the final answer's head, or None while more has to come; raises NotHttpError."""
     at = 0
     while True:
         head = _read_one(data, at)
@@ -46,25 +46,26 @@ def read_head(data: bytes) -> Head | None:
 def _read_one(data: bytes, at: int) -> Head | None:
     start = data[at : at + 7]
     if not b"HTTP/1.".startswith(start):
-        raise NotHttp
-    end = at
+        raise NotHttpError
     match = _STATUS.match(data, at)
     if match is None:
-        return _more(data, at, b"\n" in data[at:])
+        _check_unfinished(data, at, b"\n" in data[at:])
+        return None
     end, headers = match.end(), []
     while (last := _END.match(data, end)) is None:
         header = _HEADER.match(data, end)
         if header is None:
-            return _more(data, at, b"\n" in data[end:])
+            _check_unfinished(data, at, b"\n" in data[end:])
+            return None
         headers.append((header[1].lower(), header[2].strip()))
         end = header.end()
     return _judge(match, headers, last.end())
 
 
-def _more(data: bytes, at: int, is_line_whole: bool) -> None:
+def _check_unfinished(data: bytes, at: int, is_line_whole: bool) -> None:
     """A whole line that does not parse, or a head without end, is not HTTP."""
     if is_line_whole or len(data) - at > HEAD_BYTES:
-        raise NotHttp
+        raise NotHttpError
 
 
 def _judge(match: re.Match[bytes], headers: list[tuple[bytes, bytes]], size: int) -> Head:

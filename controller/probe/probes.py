@@ -195,7 +195,7 @@ class Probes:
     def _pause(self, one: _Watched, now: float) -> float:
         pause = board.pause_s(one.verdict, one.target, now)
         # Thousands that were started together must not be asked together for ever.
-        return pause * random.uniform(0.9, 1.0) if pause > 1 else pause
+        return pause * random.uniform(0.9, 1.0) if pause > 1 else pause  # noqa: S311
 
     def _listen(self, one: _Watched) -> None:
         """Let the selector wait for what the trial's socket wants."""
@@ -245,9 +245,8 @@ class Probes:
             one.verdict = board.judge_alive(one.verdict, target, now)
             if not one.verdict.ready:
                 self._plan(one, max(now, target.started + board.alive_s(target)))
-        elif fresh or not old.running or (old.health, old.method, old.host) != (target.health, target.method, target.host):
-            if one.deadline is None:
-                self._plan(one, now)
+        elif one.deadline is None and (fresh or not old.running or _asks_otherwise(old, target)):
+            self._plan(one, now)
         return one
 
     def _plan(self, one: _Watched, due: float) -> None:
@@ -264,3 +263,7 @@ class Probes:
 
     def _now(self) -> float:
         return self._clock.now().steady
+
+
+def _asks_otherwise(old: Target, new: Target) -> bool:
+    return (old.health, old.method, old.host, old.https) != (new.health, new.method, new.host, new.https)

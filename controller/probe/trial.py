@@ -8,6 +8,7 @@ again over a new one.
 from __future__ import annotations
 
 import errno
+import os
 import selectors
 import socket
 from contextlib import suppress
@@ -15,13 +16,15 @@ from contextlib import suppress
 from controller.ports import Target
 from controller.probe import words
 from controller.probe.board import Outcome
-from controller.probe.head import Head, NotHttp, is_body_whole, plain_body, read_head
+from controller.probe.head import Head, NotHttpError, is_body_whole, plain_body, read_head
 
 DRAIN_BYTES = 64 * 1024
 """A longer body is not read to its end; the connection is given up instead."""
 CHUNK_BYTES = 16 * 1024
 
-_OUT_OF_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
+_OUT_OF_SOCKETS = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
+)
 
 
 def render_request(target: Target) -> bytes:
@@ -60,17 +63,17 @@ class Trial:
         self.asking, self._in, self._head = True, b"", None
         self._out = render_request(self.target)
         self._reused = self.socket is not None
-        return self._send() if self._reused else self._connect()
+        return self._connect() if self.socket is None else self._send(self.socket)
 
     def advance(self) -> Outcome | None:
         """Go one step on, now that the socket is ready; the outcome comes as soon as it is certain."""
         if self.socket is None:
             return None
         if not self._connected:
-            return self._finish_connect()
+            return self._finish_connect(self.socket)
         if self._out:
-            return self._send()
-        return self._receive()
+            return self._send(self.socket)
+        return self._receive(self.socket)
 
     def expire(self) -> Outcome:
         """The time is up."""
@@ -100,18 +103,16 @@ class Trial:
             return None
         return self._broken(code)
 
-    def _finish_connect(self) -> Outcome | None:
-        assert self.socket is not None
-        code = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    def _finish_connect(self, sock: socket.socket) -> Outcome | None:
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             return self._broken(code)
         self._connected = True
-        return self._send()
+        return self._send(sock)
 
-    def _send(self) -> Outcome | None:
-        assert self.socket is not None
+    def _send(self, sock: socket.socket) -> Outcome | None:
         try:
-            self._out = self._out[self.socket.send(self._out) :]
+            self._out = self._out[sock.send(self._out) :]
         except BlockingIOError:
             pass
         except OSError as error:
@@ -119,10 +120,9 @@ class Trial:
         self.interest = selectors.EVENT_WRITE if self._out else selectors.EVENT_READ
         return None
 
-    def _receive(self) -> Outcome | None:
-        assert self.socket is not None
+    def _receive(self, sock: socket.socket) -> Outcome | None:
         try:
-            data = self.socket.recv(CHUNK_BYTES)
+            data = sock.recv(CHUNK_BYTES)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -137,7 +137,7 @@ class Trial:
         if self._head is None:
             try:
                 self._head = read_head(self._in)
-            except NotHttp:
+            except NotHttpError:
                 if self._reused:
                     return self._again()
                 return self._end(Outcome(False, True, words.render_not_http(self.target, self._in)))
@@ -210,4 +210,4 @@ def _say(code: int) -> str:
         case errno.ETIMEDOUT:
             return "it does not answer at all"
         case _:
-            return OSError(code, errno.errorcode.get(code, "")).strerror.lower() or str(code)
+            return os.strerror(code).lower()

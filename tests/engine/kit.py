@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import docker
 
@@ -26,8 +26,6 @@ from controller.spec.model import AppSpec
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "oton-test-engine:1"
 CHECKED = "oton-test-engine:checked"
-
-T = TypeVar("T")
 
 
 @cache
@@ -147,9 +145,7 @@ class Bench:
 
     def plan(self, app: str = "shop", **fields: Any) -> ContainerPlan:
         """Return a plan whose image is there."""
-        made = a_plan(app, image=fields.pop("image_id", self.image), **fields)
-        # Tests must not wait for Docker's grace of ten seconds, nor leave a sleeper that ignores SIGTERM.
-        return made
+        return a_plan(app, image=fields.pop("image_id", self.image), **fields)
 
     def follow(self, *runs: Callable[[threading.Event], None]) -> None:
         """Run loops of the edge in threads until the end of the test."""
@@ -187,7 +183,7 @@ def a_bench(state: Path | None = None, **settings: Any) -> Iterator[Bench]:
         bench.close()
 
 
-def wait_for(ask: Callable[[], T], within_s: float = 10.0) -> T:
+def wait_for[T](ask: Callable[[], T], within_s: float = 10.0) -> T:
     """Return the first true answer of *ask*; fail after *within_s*."""
     end = time.monotonic() + within_s
     while True:
