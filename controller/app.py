@@ -1,0 +1,241 @@
+"""The controller, put together: the only place that knows all classes of its process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from controller import __version__
+from controller.api.parts import Parts
+from controller.api.server import serve_api
+from controller.api.sockets import open_socket
+from controller.clock import SystemClock
+from controller.control import Control
+from controller.engine.docker import DockerEngine
+from controller.errors import ControllerError, Refused
+from controller.intake.desired import Desired
+from controller.intake.looks import Ports as IntakePorts
+from controller.lock import Lock
+from controller.loop.chores import Chores
+from controller.loop.observe import NoSecrets, Ports
+from controller.loop.queue import Queue
+from controller.loop.threads import Threads
+from controller.loop.workers import Workers
+from controller.orders import Orders
+from controller.plan.claims import Claims, claims_of, claims_of_routes
+from controller.plan.foresee import preview
+from controller.plan.situation import Decision, Situation
+from controller.ports import Ring
+from controller.probe import Probes
+from controller.publisher import Publisher
+from controller.queries import ReadModel
+from controller.settings import Settings, configure_logging, load_instance
+from controller.store.store import Store
+
+log = structlog.get_logger("controller")
+
+RECONCILE_WORKERS = 4
+PULLERS = 3
+JOIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """Every part of a running controller."""
+
+    store: Store
+    engine: DockerEngine
+    probes: Probes
+    publisher: Publisher
+    desired: Desired
+    workers: Workers
+    model: ReadModel
+    orders: Orders
+
+
+def run_controller(settings: Settings, control_fd: int) -> int:
+    """Run the controller until SIGTERM or its supervisor's end; return its exit code."""
+    configure_logging(settings)
+    threads = Threads()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: threads.stop.set())
+    try:
+        lock = Lock.hold(settings.state, os.environ)
+        _start(settings, control_fd, threads, lock)
+    except Refused as error:
+        print(f"oton: {error}", file=sys.stderr)  # noqa: T201 - the one line for the person who started us
+        threads.stop.set()
+        threads.join(JOIN_S)
+        return 2
+    while not threads.stop.wait(1.0):
+        pass
+    if late := threads.join(JOIN_S):
+        log.warning("some threads did not end in time", threads=", ".join(late))
+    return 1 if threads.died else 0
+
+
+def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) -> None:
+    clock = SystemClock()
+    instance = load_instance(settings.state)
+    store = Store(settings.db_path, clock, state=settings.state)
+    threads.start("store", store.run)
+    store.wait_open()
+    bell = _Bell()
+    house = _build(settings, instance, clock, store, bell)
+    house.workers.may_act = lock.still_ours
+    control = Control(control_fd, on_roster=house.publisher.set_roster, on_gone=threads.stop.set)
+    house.publisher.set_kill(control.kill)
+    house.publisher.on_refused = house.probes.doubt
+    bell.ring_with(house.workers.ring)
+    listener = open_socket(settings.socket)
+    _start_edges(house, control, threads)
+    chores = Chores(house.engine, store, house.workers, keep_images=settings.keep_images)
+    threads.start("chores", chores.run)
+    for number in range(RECONCILE_WORKERS):
+        threads.start(f"reconcile-{number + 1}", house.workers.run)
+    parts = _parts(house, settings, instance, clock)
+    threads.start("api", lambda stop: serve_api(parts, [listener], stop))
+    house.workers.ring("")
+    control.ready()
+    log.info("the controller acts", instance=instance, desired=str(settings.desired), version=__version__)
+
+
+def _start_edges(house: House, control: Control, threads: Threads) -> None:
+    threads.start("control", control.run)
+    threads.start("publisher", house.publisher.run)
+    threads.start("probes", house.probes.run)
+    threads.start("desired", house.desired.run)
+    threads.start("engine-events", house.engine.run_events)
+    threads.start("engine-pulse", house.engine.run_pulse)
+    for number in range(PULLERS):
+        threads.start(f"puller-{number + 1}", house.engine.run_puller)
+
+
+class _Bell:
+    """The bell that the edges are given before the queue behind it exists."""
+
+    def __init__(self) -> None:
+        self._ring: Ring = lambda app: None
+
+    def __call__(self, app: str) -> None:
+        self._ring(app)
+
+    def ring_with(self, ring: Ring) -> None:
+        self._ring = ring
+
+
+def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, ring: Ring) -> House:
+    engine = DockerEngine(
+        instance=instance,
+        ring=ring,
+        state=settings.state,
+        clock=clock,
+        network=settings.network,
+        subnet=settings.subnet,
+        upstream=settings.upstream,
+        docker_host=settings.docker_host,
+    )
+    probes = Probes(ring, clock)
+    publisher = Publisher(settings.state, ring=ring)
+    desired = Desired(settings.desired, clock, _intake_ports(store, publisher, ring))
+    model = ReadModel()
+    ports = Ports(
+        engine=engine,
+        prober=probes,
+        publisher=publisher,
+        history=store,
+        directory=desired,
+        clock=clock,
+        secrets=NoSecrets(),
+        watch=_watch(model, desired),
+    )
+    workers = Workers(Queue(), ports, _known(store, desired, publisher, engine))
+    orders = Orders(store, desired, ring, clock)
+    return House(
+        store=store,
+        engine=engine,
+        probes=probes,
+        publisher=publisher,
+        desired=desired,
+        workers=workers,
+        model=model,
+        orders=orders,
+    )
+
+
+def _watch(model: ReadModel, desired: Desired) -> Any:
+    def watch(situation: Situation, decision: Decision) -> None:
+        model.put(situation.app, situation, decision)
+        if decision.memory.removed and not situation.memory.removed:
+            desired.wake()
+
+    return watch
+
+
+def _known(store: Store, desired: Desired, publisher: Publisher, engine: DockerEngine) -> Any:
+    """Return what lists every app that anything is known of."""
+
+    def known() -> Iterable[str]:
+        try:
+            running: Iterable[str] = engine.observe_all()
+        except ControllerError:
+            running = ()
+        return {*store.apps(), *desired.standings(), *publisher.apps(), *running}
+
+    return known
+
+
+def _intake_ports(store: Store, publisher: Publisher, ring: Ring) -> IntakePorts:
+    def held_claims() -> Mapping[str, Claims]:
+        held: dict[str, Claims] = {}
+        for app in store.apps():
+            memory, releases, _ = store.load(app)
+            numbers = (memory.live, memory.rollout.release if memory.rollout else None)
+            specs = [releases[n].spec for n in numbers if n is not None and n in releases]
+            if specs:
+                held[app] = frozenset().union(*(claims_of(spec) for spec in specs))
+        for app, routes in publisher.table().apps.items():
+            held.setdefault(app, claims_of_routes(routes))
+        return held
+
+    return IntakePorts(
+        load_standings=store.load_standings,
+        save_standing=store.save_standing,
+        next_change=store.next_change,
+        held_claims=held_claims,
+        ring=ring,
+    )
+
+
+def _parts(house: House, settings: Settings, instance: str, clock: SystemClock) -> Parts:
+    return Parts(
+        ledger=house.store,
+        directory=house.desired,
+        engine=house.engine,
+        publisher=house.publisher,
+        model=house.model,
+        orders=house.orders,
+        clock=clock,
+        preview=preview,
+        version=__version__,
+        instance=instance,
+        settings=settings,
+        checks={
+            "database": lambda: _check_database(house.store),
+            "workers": lambda: "" if house.publisher.is_current() else "a worker has not confirmed the newest table",
+        },
+    )
+
+
+def _check_database(store: Store) -> str:
+    try:
+        store.last_event_id()
+    except ControllerError as error:
+        return str(error)
+    return ""

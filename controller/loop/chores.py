@@ -1,0 +1,65 @@
+"""What has to be done now and then, whatever happens: tidy the history, let old images go."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+import structlog
+
+from controller.errors import ControllerError
+from controller.loop.workers import Workers
+from controller.plan.situation import Memory, Order, Release
+
+log = structlog.get_logger("chores")
+
+EVERY_S = 60.0
+PRUNE_EVERY = 60
+"""Rounds between two prunings of the history: an hour."""
+
+
+class Images(Protocol):
+    """The engine, as far as its images go."""
+
+    def reachable(self) -> bool: ...
+    def retain_images(self, keep: Collection[str]) -> None: ...
+
+
+class Ledger(Protocol):
+    """The history, as far as it is tidied."""
+
+    def apps(self) -> Collection[str]: ...
+    def load(self, app: str) -> tuple[Memory, Mapping[int, Release], tuple[Order, ...]]: ...
+    def prune(self) -> object: ...
+
+
+class Chores:
+    """Runs every minute in a thread of its own."""
+
+    def __init__(self, engine: Images, ledger: Ledger, workers: Workers, *, keep_images: int) -> None:
+        self._engine, self._ledger, self._workers = engine, ledger, workers
+        self._keep_images = keep_images
+
+    def run(self, stop: threading.Event) -> None:
+        """Do the chores until *stop*; one that fails is tried again in a minute."""
+        rounds = 0
+        while not stop.wait(EVERY_S):
+            rounds += 1
+            try:
+                if self._engine.reachable():
+                    self._engine.retain_images(self.images_to_keep())
+                if rounds % PRUNE_EVERY == 0:
+                    self._ledger.prune()
+            except ControllerError as error:
+                log.warning("a chore failed", why=str(error))
+
+    def images_to_keep(self) -> frozenset[str]:
+        """Return the images of each app's last releases, and of whatever serves or rolls out."""
+        kept: set[str] = set()
+        for app in self._ledger.apps():
+            memory, releases, _ = self._ledger.load(app)
+            named = {memory.live, memory.rollout.release if memory.rollout else None, memory.failed}
+            newest = sorted(releases, reverse=True)[: self._keep_images]
+            kept |= {releases[n].image_id for n in {*newest, *named} if n in releases}
+        return frozenset(kept - {""})
