@@ -5,17 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, WithJsonSchema
 
-from controller.spec.base import Part
 from controller.spec.faults import Fault, allowed, faulty
 from controller.spec.values import (
-    Cpus,
-    Flag,
-    Size,
-    Whole,
     read_name_or_texts,
     read_text,
 )
@@ -47,8 +42,6 @@ CONTAINER_FIELDS = (
 )
 """A change of one of these replaces containers; so does `health.command`, which is baked into them."""
 
-LEAST_MEMORY = 6 * 1024**2
-_SECRET = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$", re.ASCII)
 _SIGNAL = re.compile(r"^(?:SIG)?([A-Z][A-Z0-9]{1,9}(?:[+-]\d{1,2})?)$", re.ASCII)
 _CAPABILITY = re.compile(r"^(?:CAP_)?([A-Z][A-Z_]{2,30})$", re.ASCII)
 _HOSTNAME = re.compile(r"^(?!-)[A-Za-z0-9_.-]{1,63}(?<!-)$", re.ASCII)
@@ -63,7 +56,7 @@ _IMAGE = re.compile(
 
 def _read_image(value: Any) -> str:
     if not isinstance(value, str) or len(value) > 512 or not _IMAGE.fullmatch(value):
-        raise allowed("an image reference such as shop:1.4.2 or registry.example.com/team/shop@sha256:…")
+        raise allowed("an image reference in lower case such as shop:1.4.2 or registry.example.com/team/shop@sha256:…")
     return value
 
 
@@ -203,57 +196,6 @@ def _read_networks(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-class Resources(Part):
-    """Limits of one replica; what is absent is not limited."""
-
-    cpus: Cpus | None = None
-    """Cores that it may use at most, such as 0.5."""
-    memory: Size | None = None
-    """Memory that it may use at most; at least 6M. Beyond it the kernel kills it."""
-    pids: Whole | None = Field(default=None, ge=1, le=4_194_304)
-    """Processes and threads that it may have at most."""
-
-    @model_validator(mode="after")
-    def _enough(self) -> Self:
-        if self.memory is not None and self.memory < LEAST_MEMORY:
-            raise allowed("at least 6M, which is the least that the engine takes", "memory")
-        return self
-
-
-class Ulimit(Part):
-    """One kernel limit; -1 is unlimited."""
-
-    soft: Whole = Field(ge=-1)
-    """What holds at first."""
-    hard: Whole = Field(ge=-1)
-    """What the process may raise it to."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_number(cls, value: Any) -> Any:
-        return {"soft": value, "hard": value} if isinstance(value, int) and not isinstance(value, bool) else value
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.hard != -1 and (self.soft == -1 or self.soft > self.hard):
-            raise allowed("soft at most as large as hard", "soft")
-        return self
-
-
-class SecretRef(Part):
-    """A secret of the app, by name."""
-
-    name: str = Field(pattern=_SECRET.pattern)
-    """Its name in `oton secret set`."""
-    file: Flag = False
-    """Hand it in as the file /run/secrets/NAME; otherwise as an environment variable."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-
 _PAIRS_SCHEMA = {
     "anyOf": [
         {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}},
@@ -273,32 +215,6 @@ _NETWORKS_SCHEMA = {
         {"type": "object", "additionalProperties": {"type": ["null", "object"], "maxProperties": 0}},
     ]
 }
-_SECRET_SCHEMA = {
-    "anyOf": [
-        {"type": "string", "pattern": _SECRET.pattern},
-        {
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["name"],
-            "properties": {
-                "name": {"type": "string", "pattern": _SECRET.pattern},
-                "file": {"type": "boolean", "default": False},
-            },
-        },
-    ]
-}
-_ULIMIT_SCHEMA = {
-    "anyOf": [
-        {"type": "integer", "minimum": -1},
-        {
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["soft", "hard"],
-            "properties": {"soft": {"type": "integer", "minimum": -1}, "hard": {"type": "integer", "minimum": -1}},
-        },
-    ]
-}
-
 Image = Annotated[str, BeforeValidator(_read_image), WithJsonSchema({"type": "string", "pattern": r"^[^\s]+$"})]
 Environment = Annotated[Mapping[str, str | None], BeforeValidator(_read_environment), WithJsonSchema(_PAIRS_SCHEMA)]
 Labels = Annotated[Mapping[str, str], BeforeValidator(_read_labels), WithJsonSchema(_PAIRS_SCHEMA)]
@@ -312,5 +228,3 @@ Capabilities = Annotated[tuple[str, ...], BeforeValidator(_read_capabilities), W
 Tmpfs = Annotated[tuple[str, ...], BeforeValidator(_read_tmpfs), WithJsonSchema(_TEXTS_SCHEMA)]
 ExtraHosts = Annotated[tuple[str, ...], BeforeValidator(_read_extra_hosts), WithJsonSchema(_HOSTS_SCHEMA)]
 Networks = Annotated[tuple[str, ...], BeforeValidator(_read_networks), WithJsonSchema(_NETWORKS_SCHEMA)]
-Secrets = Annotated[tuple[SecretRef, ...], WithJsonSchema({"type": "array", "items": _SECRET_SCHEMA})]
-Ulimits = Annotated[Mapping[str, Ulimit], WithJsonSchema({"type": "object", "additionalProperties": _ULIMIT_SCHEMA})]

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from controller.spec.base import Part
 from controller.spec.faults import Fault, allowed, faulty
 from controller.spec.hosts import Host, HostPattern, Path, Target
-from controller.spec.values import Duration, Flag, PositiveDuration, Whole, read_text, read_texts
+from controller.spec.values import Duration, Flag, Interval, PositiveDuration, Whole, read_text, read_texts
 
 _STATUS = re.compile(r"^([1-5]\d\d)(?:\s*-\s*([1-5]\d\d))?$", re.ASCII)
 _TOKEN = re.compile(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", re.ASCII)
@@ -138,9 +138,9 @@ class Health(Part):
 
     path: Target | None = None
     """Asked with GET on the replica's own address; ready is an answer with `status`. Needs `port`."""
-    interval: PositiveDuration = Field(default=1.0, ge=0.05)
+    interval: Interval = 1.0
     """Between probes until ready and while failing; for 30 s after it got ready too."""
-    steady: PositiveDuration = Field(default=10.0, ge=0.05)
+    steady: Interval = 10.0
     """Between probes of a replica that has been ready for 30 s."""
     timeout: PositiveDuration = 2.0
     """How long one probe may take."""

@@ -23,17 +23,13 @@ from controller.spec.container import (
     Image,
     Labels,
     Networks,
-    Resources,
-    SecretRef,
-    Secrets,
     Signal,
     Tmpfs,
-    Ulimit,
-    Ulimits,
     User,
 )
 from controller.spec.faults import Fault, allowed, faulty
 from controller.spec.health import Health, Route
+from controller.spec.limits import Resources, SecretRef, Secrets, Ulimit, Ulimits
 from controller.spec.proxying import HeaderEdit, Headers, Proxy, RateLimit, Redirect
 from controller.spec.strategies import (
     AbortOn,

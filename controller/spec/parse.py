@@ -139,8 +139,7 @@ class _Reader:
             line = root.line if root is not None else chunk.first_line
             problem = Problem(file=self.file, line=line, found=found, allowed="a mapping with `name` and `image`")
             return self._broken(chunk, None, [*problems, problem])
-        values = {key: to_value(node) for key, (_, node) in root.nodes.items() if not key.startswith("x-")}
-        return self._validated(chunk, root, values, problems)
+        return self._validated(chunk, root, _read_fields(root), problems)
 
     def _broken(self, chunk: Chunk, name: str | None, problems: Sequence[Problem]) -> Document:
         return Document(
@@ -192,6 +191,15 @@ class _Reader:
             for place in find_unavailable(spec, self.not_yet)
         ]
         return [say_fault(self.file, root, (), fault) for fault in faults]
+
+
+def _read_fields(root: Fields) -> dict[str, Any]:
+    """Return the document's fields; `x-…` is ignored, and a key whose lines are all commented out is not set."""
+    values = {key: to_value(node) for key, (_, node) in root.nodes.items() if not key.startswith("x-")}
+    return {key: value for key, value in values.items() if value is not None or key not in _OPTIONAL}
+
+
+_OPTIONAL = frozenset(name for name, info in AppSpec.model_fields.items() if not info.is_required())
 
 
 def _guess_name(text: str) -> str | None:

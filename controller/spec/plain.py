@@ -9,14 +9,17 @@ from typing import Any, get_args
 from pydantic import BaseModel, BeforeValidator
 
 from controller.spec.base import Part
-from controller.spec.container import SecretRef, Ulimit
 from controller.spec.health import Health
+from controller.spec.limits import SecretRef, Ulimit
 from controller.spec.strategies import AnyStrategy
 from controller.spec.values import (
+    read_cpus,
     read_duration,
+    read_interval,
     read_positive_duration,
     read_rate,
     read_size,
+    render_cpus,
     render_duration,
     render_size,
 )
@@ -134,6 +137,8 @@ def _write_rate(rate: float) -> str:
 _RENDERS: dict[Any, Render] = {
     read_duration: render_duration,
     read_positive_duration: render_duration,
+    read_interval: render_duration,
+    read_cpus: render_cpus,
     read_size: render_size,
     read_rate: _write_rate,
 }

@@ -19,7 +19,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    style = "|" if "\n" in text.strip() and text.isprintable() else None
+    style = "|" if "\n" in text.strip() and all(line.isprintable() for line in text.split("\n")) else None
     if not isinstance(resolve_plain(text), str):
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)

@@ -33,6 +33,9 @@ def render_schema() -> dict[str, Any]:
         "anyOf": [{"type": "integer", "minimum": 1, "maximum": 100}, {"type": "string", "pattern": r"^\d{1,3}%$"}],
         "description": definitions["CanaryStep"]["properties"]["weight"]["description"],
     }
+    for name, field in properties.items():
+        if name not in schema["required"]:
+            properties[name] = _or_nothing(field)
     properties["env_file"] = {
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
         "description": "Files of KEY=VALUE lines; read by `oton apply` and put below `environment`.",
@@ -54,6 +57,14 @@ def _tidy(definition: dict[str, Any], kind: type[Part]) -> None:
         default = written_field(kind, info.alias or name, info.get_default(call_default_factory=True))
         if default not in (None, [], {}, PydanticUndefined):
             field["default"] = default
+
+
+def _or_nothing(field: dict[str, Any]) -> dict[str, Any]:
+    """Return *field* so that a key without a value passes: all its lines may be commented out."""
+    outer = {key: value for key, value in field.items() if key in {"description", "default", "examples"}}
+    inner = {key: value for key, value in field.items() if key not in outer}
+    kinds = inner["anyOf"] if set(inner) == {"anyOf"} else [inner]
+    return {"anyOf": [*(kind for kind in kinds if kind != {"type": "null"}), {"type": "null"}], **outer}
 
 
 def _strategy(field: dict[str, Any]) -> dict[str, Any]:

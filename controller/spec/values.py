@@ -16,6 +16,7 @@ UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 SIZES = {"": 1, "B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 LONGEST_S = 366 * 86_400.0
 LARGEST_BYTES = 2**50
+SHORTEST_INTERVAL_S = 0.05
 
 DURATION_PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"
 SIZE_PATTERN = r"^\d+(\.\d+)?\s?([KMGTkmgt]i?)?[Bb]?$"
@@ -100,6 +101,14 @@ def read_positive_duration(value: Any) -> float:
     return seconds
 
 
+def read_interval(value: Any) -> float:
+    """Return seconds, at least 50 ms: shorter ones would cost more than they tell."""
+    seconds = read_duration(value)
+    if seconds < SHORTEST_INTERVAL_S:
+        raise allowed("a duration of at least 50ms, such as 1s")
+    return seconds
+
+
 def read_size(value: Any) -> int:
     """Return bytes; K, M, G and T are powers of 1024, a bare whole number is bytes, as in Compose."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -128,6 +137,11 @@ def read_cpus(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 4096:
         raise allowed(SAY_CPUS)
     return round(float(value), 3)
+
+
+def render_cpus(cpus: float) -> int | float:
+    """Return *cpus* without a fraction that is 0."""
+    return int(cpus) if cpus == int(cpus) else cpus
 
 
 def read_share(value: Any) -> int | str:
@@ -220,6 +234,7 @@ _WORDS_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_
 
 Duration = Annotated[float, BeforeValidator(read_duration), WithJsonSchema(_DURATION_SCHEMA)]
 PositiveDuration = Annotated[float, BeforeValidator(read_positive_duration), WithJsonSchema(_DURATION_SCHEMA)]
+Interval = Annotated[float, BeforeValidator(read_interval), WithJsonSchema(_DURATION_SCHEMA)]
 Size = Annotated[int, BeforeValidator(read_size), WithJsonSchema(_SIZE_SCHEMA)]
 Cpus = Annotated[
     float,

@@ -29,7 +29,6 @@ HINTS = {
     "services": "this looks like a Compose file; one document here is one app, with `name` and `image` at the top",
     "version": "the image's tag is the version",
     "stop_grace_period": "use `stop_grace`",
-    "secret": "use `secrets`",
 }
 """What people bring along from Compose, and what stands for it here."""
 
