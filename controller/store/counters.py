@@ -17,13 +17,17 @@ from controller.store.schema import CounterRow
 from controller.store.thread import StoreThread, Transaction
 
 Name = Literal["change", "event"]
+TOUCH_S = 5.0
 
 
 class Counters:
     """The counters, kept in memory by the store's thread and written with the transaction that takes a number."""
 
     def __init__(self, thread: StoreThread, clock: Clock) -> None:
+        self._thread = thread
         self._clock = clock
+        self._touches = 0
+        self._touched = -TOUCH_S
         self._values: dict[str, int] = {}
         thread.on_open(self._load)
 
@@ -34,6 +38,18 @@ class Counters:
         row = insert(CounterRow).values(name=name, value=value)
         tx.connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
         return value
+
+    def touch(self) -> None:
+        """Write something, so that whoever asks knows that it can be done; at most once in five seconds."""
+        now = self._clock.now().steady
+        if not 0 <= now - self._touched < TOUCH_S:
+            self._thread.call(lambda tx: self._touch(tx, now))
+
+    def _touch(self, tx: Transaction, now: float) -> None:
+        value = self._touches = self._touches + 1
+        row = insert(CounterRow).values(name="touch", value=value)
+        tx.connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+        tx.afterwards(lambda: setattr(self, "_touched", now))
 
     def _load(self, tx: Transaction) -> None:
         floor = int(self._clock.now().wall)

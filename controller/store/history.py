@@ -66,6 +66,10 @@ class History:
         """Return every app that was ever seen, removed ones too."""
         return tuple(sorted(app for app, kept in self._apps.copy().items() if kept.stored))
 
+    def memory(self, app: str) -> Memory:
+        """Return what the app's passes remember."""
+        return self._kept(app).memory
+
     def intend(self, app: str, decision: Decision, now: Instant) -> None:
         """Write what a pass decided, whole or not at all and before it acts; nothing if nothing changed."""
         kept = self._warm(app)

@@ -7,42 +7,22 @@ adding new ones, so that trouble that lasts a week does not fill the disk.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from sqlalchemy import Row, Select, insert, select, update
 
-from controller.plan.operations import (
-    KeepLogs,
-    KillReplica,
-    Operation,
-    PublishRoutes,
-    RemoveReplica,
-    ResolveImage,
-    RestartReplica,
-    RunBefore,
-    StartReplica,
-    StopReplica,
-)
+from controller.plan.operations import Operation, PublishRoutes
 from controller.plan.situation import Done, Memory
-from controller.routing.table import AppRoutes
-from controller.store.codec import clean_text, decode, encode
+from controller.plan.text import render_operation
+from controller.routing.table import AppRoutes, decode_app, encode_app
+from controller.store.codec import clean_text, dump
 from controller.store.schema import RoutesRow, StepRow
 from controller.store.thread import StoreThread, Transaction
 
 State = Literal["planned", "done", "failed", "not_tried", "interrupted"]
-_VERBS: dict[type, str] = {
-    ResolveImage: "resolve",
-    RunBefore: "before",
-    StartReplica: "start",
-    RestartReplica: "restart",
-    PublishRoutes: "publish",
-    StopReplica: "stop",
-    KillReplica: "kill",
-    RemoveReplica: "remove",
-    KeepLogs: "read logs",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +74,7 @@ class Steps:
             lambda tx: tx.connection.execute(query.order_by(RoutesRow.id.desc()).limit(limit)).all()
         )
         return tuple(
-            Published(at=at, because=because, routes=None if text is None else decode(AppRoutes, text))
+            Published(at=at, because=because, routes=None if text is None else decode_app(json.loads(text)))
             for at, because, text in rows
         )
 
@@ -103,7 +83,7 @@ def plan_steps(app: str, memory: Memory, operations: Sequence[Operation], at: fl
     """Return the steps that stand for *operations*."""
     release = memory.rollout.release if memory.rollout else memory.live or 0
     return tuple(
-        Step(app=app, release=release, at=at, text=render_operation(app, one), because=clean_text(one.because))
+        Step(app=app, release=release, at=at, text=_words(app, one), because=clean_text(one.because))
         for one in operations
     )
 
@@ -128,25 +108,14 @@ def save_done(tx: Transaction, step: Step, done: Done) -> Step:
     tx.connection.execute(update(StepRow).where(StepRow.id == step.id).values(state=ended.state, outcome=ended.outcome))
     if isinstance(done.operation, PublishRoutes) and done.state == "done":
         routes = done.operation.routes
-        text = None if routes is None else encode(routes)
+        text = None if routes is None else dump(encode_app(routes))
         tx.connection.execute(insert(RoutesRow).values(app=step.app, at=step.at, because=step.because, document=text))
     return ended
 
 
-def render_operation(app: str, operation: Operation) -> str:
-    """Render an operation as a verb and what it is done to."""
-    verb = _VERBS[type(operation)]
-    match operation:
-        case StartReplica(release=release, index=index):
-            return f"{verb} {app}-r{release}-{index}"
-        case RunBefore(release=release):
-            return f"{verb} {app}-r{release}"
-        case ResolveImage(ref=ref):
-            return f"{verb} {ref}"
-        case PublishRoutes():
-            return f"{verb} {app}" if operation.routes else f"{verb} {app}: no routes"
-        case _:
-            return f"{verb} {operation.name}"
+def _words(app: str, operation: Operation) -> str:
+    """Return the operation as a plan prints it, its reason left out."""
+    return " ".join(render_operation(app, replace(operation, because="")).split())
 
 
 def _insert(tx: Transaction, step: Step) -> Step:

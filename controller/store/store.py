@@ -8,13 +8,23 @@ from pathlib import Path
 
 from controller.clock import Clock, Instant
 from controller.plan.situation import Answer, Decision, Done, Memory, Order, Release, Standing
+from controller.store.audit import Audit
+from controller.store.backup import Checked, save_backup
 from controller.store.counters import Counters
 from controller.store.events import LIMIT, Event, Events, Level
+from controller.store.fixed import FixedRoutes
 from controller.store.history import History
+from controller.store.meters import Meters
 from controller.store.orders import Asked, Orders
+from controller.store.retention import Retention
+from controller.store.secrets import Secrets
 from controller.store.standings import Standings
 from controller.store.steps import Published, Step, Steps
 from controller.store.thread import StoreThread
+from controller.store.tokens import Tokens
+
+KEY_FILE = "secrets.key"
+"""The file in the state directory that holds the keys of the secrets."""
 
 
 class Store:
@@ -25,14 +35,26 @@ class Store:
     the thread has died.
     """
 
+    secrets: Secrets
+    tokens: Tokens
+    fixed_routes: FixedRoutes
+    meters: Meters
+    audit: Audit
+
     def __init__(self, path: Path, clock: Clock, *, state: Path | None = None) -> None:
         self._thread = StoreThread(path)
         self._counters = Counters(self._thread, clock)
-        self._events = Events(self._thread, self._counters, clock, lambda _app, text: text)
+        self.secrets = Secrets(self._thread, self._counters, clock, (state or path.parent) / KEY_FILE)
+        self.tokens = Tokens(self._thread, clock)
+        self.fixed_routes = FixedRoutes(self._thread)
+        self.meters = Meters(self._thread)
+        self.audit = Audit(self._thread)
+        self._events = Events(self._thread, self._counters, clock, self.secrets.mask)
         self._orders = Orders(self._thread, self._counters, clock)
         self._steps = Steps(self._thread)
         self._history = History(self._thread, self._orders, self._events)
         self._standings = Standings(self._thread)
+        self._retention = Retention(self._thread, self._history, clock)
 
     def run(self, stop: threading.Event) -> None:
         """Open and migrate the file, serve until *stop* is set; the body of the store's thread."""
@@ -128,3 +150,19 @@ class Store:
     def on_event(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call *listener* with every new event once it is stored, from the store's thread; returns its undoing."""
         return self._events.listen(listener)
+
+    def add_audit(self, *, by: str, verb: str, app: str, at: Instant, outcome: str, detail: str = "") -> None:
+        """Write down who changed what, or tried to."""
+        self.audit.add(by=by, verb=verb, app=app, at=at, outcome=outcome, detail=detail)
+
+    def backup(self, file: Path) -> Checked:
+        """Write a consistent copy of the database to *file*, without the key file of the secrets."""
+        return save_backup(self._thread, file)
+
+    def prune(self) -> int:
+        """Remove what is older or more than is kept; return how many rows went. To be called once an hour."""
+        return self._retention.prune()
+
+    def check_writable(self) -> None:
+        """Return if the database can be written now; raise why not."""
+        self._counters.touch()
