@@ -43,7 +43,7 @@ class Image:
     exits: int | None = None
     """A container of it ends with this code as soon as it is started."""
     refuses: str = ""
-    """A start fails with this text; the created container stays behind, as with Docker."""
+    """A start fails with this text, and nothing is left behind."""
     ignores_stop: bool = False
     pull_error: str = ""
     lines: tuple[str, ...] = ()
@@ -338,7 +338,7 @@ class FakeEngine:
         box, plan = self._boxes[key], self.plans.get(key)
         image = self.image(box.replica.image_id)
         if image.refuses:
-            self._set(key, error=image.refuses)
+            del self._boxes[key]
             raise Refused(image.refuses)
         address, port = self._where(key, plan)
         now = self.clock.now().wall
@@ -389,6 +389,8 @@ class FakeEngine:
         image = self.images.get(ref)
         if image is None and self.any_image:
             image = self.images[ref] = Image(id=f"sha256:{hashlib.sha256(ref.encode()).hexdigest()}")
+        if policy == "never" and (image is None or not image.local):
+            return Resolution(state="failed", error=f"image {ref} is not on this machine and `pull: never` is set")
         if image is None:
             return Resolution(state="failed", error=f"image {ref} does not exist, or needs a login (`docker login`)")
         if policy == "always" or (policy == "missing" and not image.local):
@@ -396,8 +398,6 @@ class FakeEngine:
             if image.pull_error:
                 return Resolution(state="failed", error=image.pull_error)
             image = self.images[ref] = replace(image, local=True)
-        if not image.local:
-            return Resolution(state="failed", error=f"image {ref} is not on this machine and `pull: never` is set")
         return Resolution(state="done", image_id=image.id, healthcheck=image.healthcheck)
 
     def _check_up(self) -> None:
