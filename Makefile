@@ -1,0 +1,57 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+# Prints the address of an engine that answers; installs and starts one where that is possible.
+ENGINE = DOCKER_HOST="$$($(PYTHON) scripts/engine start)"; export DOCKER_HOST
+
+.PHONY: help setup demo run test e2e bench bench-proxy fuzz check fix engine engine-stop clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Make .venv with the pinned packages (only when they changed)
+	@scripts/setup
+
+demo: setup ## Show the whole story on this machine in about two minutes
+	@$(ENGINE); $(PYTHON) scripts/demo
+
+run: setup ## Run the service here, on ./desired and port 3000
+	@$(ENGINE); exec $(PYTHON) -m controller serve
+
+test: check ## Lint, types, floors and every test but the slow ones
+	@$(ENGINE); $(PYTEST) -m "not slow"
+
+e2e: setup ## The slow tests: whole service, real engine, faults
+	@$(ENGINE); $(PYTEST) -m "slow"
+
+bench: setup ## From a changed spec to the first answer of the new version
+	@$(ENGINE); $(PYTHON) benchmarks/first_answer.py
+
+bench-proxy: setup ## Requests a second and latency of the proxy beside its peers
+	@$(ENGINE); $(PYTHON) benchmarks/proxy.py
+
+fuzz: setup ## Random requests and specs at the parsers, with an end
+	@$(PYTEST) -m "fuzz"
+
+check: setup ## Ruff, mypy and the floors between the rooms
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy
+	@$(PYTEST) -q tests/test_rooms.py
+
+fix: setup ## Let Ruff mend and format what it can
+	@$(PYTHON) -m ruff check --fix-only --quiet .
+	@$(PYTHON) -m ruff format .
+
+engine: setup ## Make sure that a Docker engine answers and print its address
+	@$(PYTHON) scripts/engine start
+
+engine-stop: setup ## Stop the engine that make started (never another one)
+	@$(PYTHON) scripts/engine stop
+
+clean: ## Remove .venv, caches and build output
+	@rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
