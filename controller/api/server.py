@@ -1,0 +1,144 @@
+"""The API put together, and served from a thread of its own until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from controller.api import apps, events, logs, problems, service, shell, specs
+from controller.api.parts import Parts
+from controller.api.sockets import PeerHttp, PeerWebSocket
+from controller.api.streams import Threads
+
+STOP_LIMIT_S = 2
+"""How long open requests may take once the service stops; followers are told to go at once."""
+POLL_S = 0.2
+BODY_LIMIT_BYTES = 2 * 1024**2
+"""No request of the API has a larger body."""
+
+
+def build_api(parts: Parts) -> FastAPI:
+    """Return the whole API over *parts*."""
+    api = FastAPI(
+        title="Oton Pilot",
+        summary="Deploys containers behind its own proxy, without a lost request",
+        version=parts.version or "0",
+        docs_url="/docs",
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        responses={"default": problems.DOCUMENTED},
+    )
+    api.state.wakers = events.Wakers()
+    threads = Threads()
+    api.state.check_token = None
+    problems.install(api)
+    api.include_router(service.build_router(parts))
+    api.include_router(specs.build_router(parts))
+    api.include_router(apps.build_router(parts))
+    api.include_router(logs.build_router(parts, threads))
+    api.include_router(shell.build_router(parts, threads))
+    api.include_router(events.build_router(parts.ledger, api.state.wakers))
+    api.add_middleware(Frame, version=parts.version)
+    return api
+
+
+class Frame:
+    """Around every request: a limit for its body, and our version on its answer."""
+
+    def __init__(self, app: ASGIApp, version: str) -> None:
+        self._app, self._version = app, version.encode("latin-1", "replace")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if declared_bytes(scope) > BODY_LIMIT_BYTES:
+            await problems.render_problem(413, "too-large", "the body is too large")(scope, receive, send)
+            return
+
+        async def send_framed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"oton-version", self._version)]
+            await send(message)
+
+        await self._app(scope, limited(receive), send_framed)
+
+
+def declared_bytes(scope: Scope) -> int:
+    """Return what a request says that its body is long."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
+
+
+def limited(receive: Receive) -> Receive:
+    """Return *receive* that gives up on a body above the limit."""
+    taken = 0
+
+    async def receive_limited() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > BODY_LIMIT_BYTES:
+            raise problems.Problem(413, "too-large", "the body is too large")
+        return message
+
+    return receive_limited
+
+
+class ApiThread:
+    """Serves one API on open listening sockets; *tls* applies to all of them."""
+
+    def __init__(self, api: FastAPI, sockets: Sequence[socket.socket], tls: Any = None) -> None:
+        self._api, self._sockets, self._tls = api, list(sockets), tls
+        self.started = threading.Event()
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until *stop* is set; open requests get two seconds, followers end at once."""
+        asyncio.run(self._serve(stop))
+
+    async def _serve(self, stop: threading.Event) -> None:
+        server = uvicorn.Server(make_config(self._api))
+        serving = asyncio.create_task(server.serve(sockets=self._sockets))
+        try:
+            while not stop.is_set() and not serving.done():
+                await asyncio.sleep(POLL_S if self.started.is_set() else 0.01)
+                if server.started:
+                    self.started.set()
+        finally:
+            self._api.state.wakers.close()
+            server.should_exit = True
+            await serving
+
+
+def make_config(api: FastAPI) -> uvicorn.Config:
+    """Return how uvicorn serves us: our protocols, our log, nobody's forwarded headers."""
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    return uvicorn.Config(
+        api,
+        http=PeerHttp,
+        ws=PeerWebSocket,
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=STOP_LIMIT_S,
+        ws_max_size=1024**2,
+    )
+
+
+def serve_api(parts: Parts, sockets: Sequence[socket.socket], stop: threading.Event) -> None:
+    """Serve the API on *sockets* until *stop* is set."""
+    ApiThread(build_api(parts), sockets).run(stop)

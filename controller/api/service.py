@@ -1,0 +1,113 @@
+"""The service itself: alive, ready, version, doctor, the table, and its metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
+
+from controller.api.auth import Who, only_seen
+from controller.api.metrics import CONTENT_TYPE, render_metrics
+from controller.api.parts import Parts, entries_of
+from controller.api.problems import Problem, render_problem
+from controller.errors import ControllerError
+from controller.queries import BadTarget, Row, explain_url
+
+API = 1
+"""Version of the API's shapes; a client that knows no other asks before it guesses."""
+READY_CACHE_S = 1.0
+"""/readyz is public: however often it is asked, the engine and the database are asked once a second."""
+
+
+def build_router(parts: Parts) -> APIRouter:
+    """Return the routes that concern no single app."""
+    router = APIRouter(tags=["service"])
+    add_public(router, parts)
+    add_known(router, parts)
+    return router
+
+
+def add_public(router: APIRouter, parts: Parts) -> None:
+    """Add what anybody may ask."""
+    ready = Cached(lambda: find_faults(parts), READY_CACHE_S)
+
+    @router.get("/healthz", summary="Alive")
+    async def healthz() -> Row:
+        return {"status": "ok"}
+
+    @router.get("/readyz", summary="Engine reachable, database writable, workers current")
+    def readyz() -> Response:
+        faults = ready.value()
+        if faults:
+            return render_problem(503, "not-ready", "; ".join(faults.values()), {"faults": sorted(faults)})
+        return JSONResponse({"status": "ready"})
+
+
+def add_known(router: APIRouter, parts: Parts) -> None:
+    """Add what a known caller may ask."""
+
+    @router.get("/v1/version", summary="Version of the service and of its API")
+    async def version(_: Who) -> Row:
+        return {"version": parts.version, "api": API, "instance": parts.instance}
+
+    @router.get("/v1/routes", summary="The table")
+    def routes(who: Who) -> list[Row]:
+        return only_seen(who, parts.model.routes())
+
+    @router.get("/v1/routes/explain", summary="Which rule, release and replica a URL would get, and why")
+    def explain(who: Who, url: Annotated[str, Query(min_length=1, max_length=4096)]) -> Row:
+        who.need("read")
+        try:
+            row = explain_url(url, entries_of(parts.publisher))
+        except (BadTarget, ValueError) as error:
+            raise Problem(422, "bad-url", f"the proxy would answer 400: {error}") from error
+        if not who.sees(row.get("app")):
+            raise Problem(403, "not-your-app", "this token is not for that URL's app")
+        return row
+
+    @router.get("/v1/doctor", summary="What is wrong on this machine, and how to mend it")
+    def doctor(who: Who) -> list[Row]:
+        who.need("admin")
+        return [render_check(one) for one in parts.doctor()]
+
+    @router.get("/metrics", summary="Prometheus", response_class=Response)
+    def metrics(who: Who) -> Response:
+        who.need("read")
+        return Response(render_metrics(parts, who), media_type=CONTENT_TYPE)
+
+
+class Cached:
+    """A value that is worked out at most once in a span of time."""
+
+    def __init__(self, work: Callable[[], dict[str, str]], span_s: float) -> None:
+        self._work, self._span_s = work, span_s
+        self._until, self._value = 0.0, dict[str, str]()
+
+    def value(self) -> dict[str, str]:
+        """Return the value, at most *span_s* old."""
+        now = time.monotonic()
+        if now >= self._until:
+            self._value = self._work()
+            self._until = time.monotonic() + self._span_s
+        return self._value
+
+
+def find_faults(parts: Parts) -> dict[str, str]:
+    """Return what keeps the service from being ready, by name."""
+    faults = {} if parts.engine.reachable() else {"engine": "the engine is not reachable"}
+    for name, check in parts.checks.items():
+        try:
+            text = check()
+        except ControllerError as error:
+            text = str(error)
+        if text:
+            faults[name] = text
+    return faults
+
+
+def render_check(check: Any) -> Row:
+    """Render one line of the doctor."""
+    return {"check": check.what, "state": check.state, "text": check.text, "mend": check.mend}

@@ -1,0 +1,251 @@
+"""
+`exec` and `run` over a WebSocket.
+
+The client sends one JSON text first: `{"command": [...], "tty": false, "size": [columns, rows], "replica": name}`.
+Then binary is standard input (an empty message ends it) and text `{"size": [columns, rows]}` resizes. We send
+binary whose first byte is the stream (1 or 2), and at the end one JSON text: `{"exit": 0}`, with `"error"` where
+the command did not run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import queue
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from controller.api.auth import Caller, identify
+from controller.api.parts import Parts
+from controller.api.problems import Problem, from_trouble, no_such_app
+from controller.api.streams import Hose, Threads
+from controller.errors import ControllerError, Refused
+from controller.plan.situation import Release
+from controller.ports import ContainerPlan
+from controller.queries import Seen
+
+OURS = 125
+"""The exit code that says: the service failed, not the command."""
+FIRST_S = 10.0
+"""How long a client may take to say what it wants."""
+INPUT_WAITING = 64
+Size = Annotated[list[Annotated[int, Field(ge=1, le=10_000)]], Field(min_length=2, max_length=2)]
+
+
+class Wish(BaseModel):
+    """What a client asks for first."""
+
+    model_config = ConfigDict(extra="ignore")
+    command: Annotated[list[Annotated[str, Field(max_length=100_000)]], Field(min_length=1, max_length=10_000)]
+    tty: bool = False
+    size: Size | None = None
+    replica: str | None = None
+    """exec: the replica's name or number; without it, a ready one."""
+    release: int | None = None
+    """run: the release whose spec is used; without it, the one that serves."""
+
+
+def build_router(parts: Parts, threads: Threads) -> APIRouter:
+    """Return the two WebSockets."""
+    router = APIRouter(prefix="/v1/apps")
+
+    @router.websocket("/{app}/exec")
+    async def exec_in(socket: WebSocket, app: str) -> None:
+        await serve(parts, threads, socket, app, "exec", lambda wish: start_exec(parts, app, wish))
+
+    @router.websocket("/{app}/run")
+    async def run_one(socket: WebSocket, app: str) -> None:
+        await serve(parts, threads, socket, app, "run", lambda wish: start_run(parts, app, wish))
+
+    return router
+
+
+async def serve(
+    parts: Parts,
+    threads: Threads,
+    socket: WebSocket,
+    app: str,
+    verb: Literal["exec", "run"],
+    start: Callable[[Wish], Any],
+) -> None:
+    """Admit a client, start what it wants, and carry bytes until one side ends."""
+    who = await admit(parts, socket, app)
+    if who is None:
+        return
+    try:
+        wish = Wish.model_validate_json(await asyncio.wait_for(socket.receive_text(), FIRST_S))
+    except (ValidationError, TimeoutError, KeyError) as error:
+        await end(socket, OURS, f"the first message cannot be read: {error}")
+        return
+    except WebSocketDisconnect:
+        return
+    await run_in_threadpool(parts.orders.note, verb, app, who.name, f"ran {wish.command[0][:80]}")
+    try:
+        session = await run_in_threadpool(start, wish)
+    except Problem as problem:
+        await end(socket, OURS, problem.detail)
+    except ControllerError as error:
+        await end(socket, getattr(error, "exit_code", OURS), from_trouble(error).detail)
+    else:
+        await carry(threads, socket, session, wish)
+
+
+async def admit(parts: Parts, socket: WebSocket, app: str) -> Caller | None:
+    """Accept the connection, or answer it with the problem."""
+    try:
+        who = identify(socket)
+        who.need("deploy", app)
+        if parts.model.seen(app) is None:
+            raise no_such_app(app)
+    except Problem as problem:
+        await socket.send_denial_response(problem.response())
+        return None
+    await socket.accept()
+    return who
+
+
+async def end(socket: WebSocket, code: int, error: str = "") -> None:
+    """Say how it ended, and hang up."""
+    with suppress(RuntimeError, WebSocketDisconnect, OSError):
+        await socket.send_text(json.dumps({"exit": code} | ({"error": error} if error else {})))
+        await socket.close()
+
+
+async def carry(threads: Threads, socket: WebSocket, session: Any, wish: Wish) -> None:
+    """Carry bytes both ways until the process or the client ends."""
+    hose: Hose[bytes] = Hose(threads)
+    inlet: queue.Queue[bytes | None] = queue.Queue(INPUT_WAITING)
+    try:
+        threads.start("session input", lambda: feed(session, inlet))
+        hose.add("session output", session.frames(), session.close, lambda frame: bytes([frame[0]]) + frame[1])
+        if wish.size is not None and wish.tty:
+            await run_in_threadpool(session.resize, wish.size[1], wish.size[0])
+        listening = asyncio.create_task(listen(socket, session, inlet))
+        try:
+            ended = await deliver(socket, hose, listening)
+        finally:
+            listening.cancel()
+        if ended:
+            code = await run_in_threadpool(session.exit_code)
+            await end(socket, OURS if code is None else code, "" if code is not None else "its exit code is not known")
+    except Problem as problem:
+        await end(socket, OURS, problem.detail)
+    finally:
+        with suppress(queue.Full):
+            inlet.put_nowait(None)
+        await run_in_threadpool(session.close)
+        hose.close()
+
+
+async def deliver(socket: WebSocket, hose: Hose[bytes], listening: asyncio.Task[None]) -> bool:
+    """Send output as it comes; return whether the process ended before the client went."""
+    while True:
+        item = await hose.next(0.5)
+        if item is None and hose.open == 0:
+            return not listening.done()
+        if listening.done():
+            return False
+        if item is not None:
+            try:
+                await socket.send_bytes(item)
+            except (RuntimeError, WebSocketDisconnect, OSError):
+                return False
+
+
+async def listen(socket: WebSocket, session: Any, inlet: queue.Queue[bytes | None]) -> None:
+    """Take input and sizes from the client until it goes."""
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        data, text = message.get("bytes"), message.get("text")
+        if data is not None:
+            await put(inlet, data)
+        elif text is not None:
+            await resize(session, text)
+
+
+async def put(inlet: queue.Queue[bytes | None], data: bytes) -> None:
+    """Hand input on; a process that does not read makes the client wait, not us."""
+    while True:
+        try:
+            inlet.put_nowait(data)
+        except queue.Full:
+            await asyncio.sleep(0.02)
+        else:
+            return
+
+
+async def resize(session: Any, text: str) -> None:
+    """Take over the window's size; whatever else a text says is for a newer version."""
+    with suppress(ValueError, TypeError, KeyError):
+        columns, rows = json.loads(text)["size"]
+        await run_in_threadpool(session.resize, int(rows), int(columns))
+
+
+def feed(session: Any, inlet: queue.Queue[bytes | None]) -> None:
+    """Write input to the process until there is no more."""
+    while True:
+        data = inlet.get()
+        if data is None:
+            return
+        if data:
+            session.send(data)
+        else:
+            session.end_input()
+
+
+def start_exec(parts: Parts, app: str, wish: Wish) -> Any:
+    """Start a command inside a replica."""
+    seen = need_seen(parts, app)
+    running = [one for one in seen.situation.world.replicas if one.kind == "replica" and one.state == "running"]
+    chosen = [one for one in running if wish.replica in (None, one.name, str(one.index), one.id)]
+    if not chosen:
+        which = f"replica {wish.replica}" if wish.replica is not None else "replica"
+        raise Refused(f"{app}: no running {which}; see: oton status {app}")
+    verdicts = seen.situation.world.verdicts
+    best = max(chosen, key=lambda one: (one.id in verdicts and verdicts[one.id].ready, one.release, -one.index))
+    return parts.engine.exec_stream(best.id, wish.command, tty=wish.tty)
+
+
+def start_run(parts: Parts, app: str, wish: Wish) -> Any:
+    """Start a command in a one-off container with the app's spec."""
+    release = find_release(need_seen(parts, app), wish.release)
+    values, files = parts.secrets_of(app, release)
+    plan = ContainerPlan(
+        app=app,
+        release=release,
+        index=0,
+        kind="run",
+        command=tuple(wish.command),
+        secrets=values,
+        files=files,
+    )
+    return parts.engine.run_oneoff(plan, tty=wish.tty)
+
+
+def need_seen(parts: Parts, app: str) -> Seen:
+    """Return what is known of the app; raises the 404."""
+    seen = parts.model.seen(app)
+    if seen is None:
+        raise no_such_app(app)
+    return seen
+
+
+def find_release(seen: Seen, number: int | None) -> Release:
+    """Return the release to run with: the one asked for, else the one that serves, else the newest with an image."""
+    if number is not None:
+        release = seen.releases.get(number)
+    else:
+        newest = max((one for one in seen.releases.values() if one.image_id), key=lambda one: one.number, default=None)
+        release = seen.live or newest
+    if release is None or not release.image_id:
+        name = "no release has an image yet" if number is None else f"no release {number} with an image"
+        raise Refused(f"{seen.situation.app}: {name}")
+    return release

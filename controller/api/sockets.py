@@ -1,0 +1,126 @@
+"""Where the API listens: the Unix socket with its folder's rights, and who is on the other end of it."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+import socket
+import stat
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
+
+from controller.api.auth import PEER
+from controller.errors import Refused
+
+GROUP = "oton"
+BACKLOG = 128
+
+
+def open_socket(path: Path) -> socket.socket:
+    """
+    Return the listening API socket at *path*: 0660 in a folder 0750 of group oton where that exists, else 0700.
+
+    A socket that nobody answers on is replaced. Raises Refused where another service answers, or the place is taken.
+    """
+    group = find_group()
+    try:
+        prepare_folder(path.parent, group)
+        clear_place(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            bind_private(listener, path, group)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise Refused(f"OTON_SOCKET: {path} cannot be made: {error.strerror or error}") from error
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def find_group() -> int | None:
+    """Return the id of group oton, where we may give files to it."""
+    try:
+        gid = grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return None
+    return gid if os.geteuid() == 0 or gid in os.getgroups() else None
+
+
+def prepare_folder(folder: Path, group: int | None) -> None:
+    """Make the folder if it is not there; one of our own gets its rights, any other keeps them."""
+    made = not folder.exists()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not made and (folder.name != GROUP or folder.stat().st_uid != os.geteuid()):
+        return
+    if group is not None:
+        os.chown(folder, -1, group)
+    folder.chmod(0o750 if group is not None else 0o700)
+
+
+def clear_place(path: Path) -> None:
+    """Remove a socket that nobody answers on. Raises Refused where somebody does, or it is no socket."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise Refused(f'OTON_SOCKET: found "{path}" which is no socket, allowed: a path that is free')
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+    raise Refused(f"OTON_SOCKET: another service answers at {path}; stop it or choose another path")
+
+
+def bind_private(listener: socket.socket, path: Path, group: int | None) -> None:
+    """Bind so that there is no moment in which others may connect."""
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    if group is not None:
+        os.chown(path, -1, group)
+    path.chmod(0o660 if group is not None else 0o600)
+
+
+def peer_of(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
+    """Return the uid (as a client's name) and pid of a Unix socket's other end; None on TCP."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family != socket.AF_UNIX:
+        return None
+    if not hasattr(socket, "SO_PEERCRED"):
+        return f"{PEER}{os.geteuid()}", 0
+    with suppress(OSError):
+        pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return f"{PEER}{uid}", pid
+    return None
+
+
+class PeerHttp(HttpToolsProtocol):
+    """HTTP that names the user on the other end of the socket as the client."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Note who connected."""
+        super().connection_made(transport)
+        self.client = peer_of(transport) or self.client
+
+
+class PeerWebSocket(WSProtocol):
+    """WebSocket that names the user on the other end of the socket as the client."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Note who connected."""
+        super().connection_made(transport)
+        self.client = peer_of(transport) or self.client

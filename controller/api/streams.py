@@ -1,0 +1,118 @@
+"""
+Carries what blocking sources yield to one asyncio reader, each from a bounded thread of its own.
+
+Closing a source ends its thread's read, so a client that goes takes its threads with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from controller.api.problems import Problem
+
+LIMIT = 64
+"""Threads that may follow something at once, for all clients together."""
+WAITING = 64
+"""Items that a slow client may have waiting; the source is not read further meanwhile."""
+
+
+class Threads:
+    """The bounded set of threads that follow engine streams for clients."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._free = threading.BoundedSemaphore(limit)
+        self._limit = limit
+        self.running = 0
+
+    def start(self, name: str, work: Callable[[], None]) -> None:
+        """Run *work* in a thread of its own. Raises the 503 where all are taken."""
+        if not self._free.acquire(blocking=False):
+            raise Problem(503, "busy", f"{self._limit} streams are followed already; try again later")
+        self.running += 1
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                self.running -= 1
+                self._free.release()
+
+        threading.Thread(target=run, name=name, daemon=True).start()
+
+
+class Hose[T]:
+    """Brings the items of several sources to one reader, as they come."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[T] = asyncio.Queue(WAITING)
+        self._closers: list[Callable[[], None]] = []
+        self._open = 0
+        self._gone = False
+        self._news = asyncio.Event()
+
+    @property
+    def open(self) -> int:
+        """How many sources still have something to say."""
+        return self._open
+
+    def add(self, name: str, source: Iterable[Any], close: Callable[[], None], turn: Callable[[Any], T]) -> None:
+        """Read *source* in a thread until it ends; *close* must end it from another thread."""
+        self._threads.start(name, lambda: self._pump(source, turn))
+        self._open += 1
+        self._closers.append(close)
+
+    async def next(self, wait_s: float) -> T | None:
+        """Return the next item; None where all sources have ended, or nothing came in *wait_s*."""
+        with suppress(asyncio.QueueEmpty):
+            return self._queue.get_nowait()
+        if self._open == 0:
+            return None
+        self._news.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), wait_s)
+        with suppress(asyncio.QueueEmpty):
+            return self._queue.get_nowait()
+        return None
+
+    def close(self) -> None:
+        """End all sources; their threads end with them."""
+        self._gone = True
+        for close in self._closers:
+            close()
+        self._drain()
+
+    def _drain(self) -> None:
+        with suppress(asyncio.QueueEmpty):
+            while True:
+                self._queue.get_nowait()
+
+    def _pump(self, source: Iterable[Any], turn: Callable[[Any], T]) -> None:
+        try:
+            for item in source:
+                if self._gone or not self._put(turn(item)):
+                    return
+        finally:
+            with suppress(RuntimeError):  # the loop has closed under a stopping server
+                self._loop.call_soon_threadsafe(self._ended)
+
+    def _put(self, item: T) -> bool:
+        try:
+            asyncio.run_coroutine_threadsafe(self._offer(item), self._loop).result()
+        except (RuntimeError, asyncio.CancelledError):
+            return False
+        return not self._gone
+
+    async def _offer(self, item: T) -> None:
+        if not self._gone:
+            await self._queue.put(item)
+            self._news.set()
+
+    def _ended(self) -> None:
+        self._open -= 1
+        self._news.set()

@@ -1,0 +1,335 @@
+"""
+Following a change to its end: first what became of the order, then the rollout that it began.
+
+Only the app's view is looked at, again and again, so a dropped connection or a restarted service costs time
+and nothing else. Nothing is judged before the service has looked at our change.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+
+from controller.cli.client import Client, app_path
+from controller.cli.show import plain
+from controller.cli.trouble import (
+    CONFLICT,
+    FAILED,
+    MISSING,
+    OK,
+    TIMEOUT,
+    UNREACHABLE,
+    USAGE,
+    WAITING,
+    Trouble,
+)
+
+LOOK_S = 0.15
+"""Between two looks at the app."""
+ENGINE_AWAY_S = 10.0
+"""How long the engine may be away before we stop waiting; the rollout goes on once it is back."""
+AWAY_S = 60.0
+"""How long the service may be away before we give up on it."""
+
+CODES = {
+    "done": OK,
+    "unchanged": OK,
+    "conflict": CONFLICT,
+    "refused": USAGE,
+    "missing": MISSING,
+    "failed": FAILED,
+    "waiting": WAITING,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How the following of one app ended."""
+
+    app: str
+    code: int
+    text: str
+    lines: tuple[str, ...] = ()
+    """Failure: the probe, the last log lines."""
+    serves: str = ""
+    hint: str = ""
+    change: int = 0
+    result: str = ""
+    release: int | None = None
+    outcome: str | None = None
+    duration_s: float | None = None
+
+    def render(self) -> dict[str, Any]:
+        """Render it for programs."""
+        return {
+            "app": self.app,
+            "change": self.change,
+            "result": self.result,
+            "release": self.release,
+            "outcome": self.outcome,
+            "exit": self.code,
+            "message": self.text,
+            "lines": list(self.lines),
+            "duration_s": self.duration_s,
+        }
+
+
+class Screen(Protocol):
+    """Where progress is shown."""
+
+    def show(self, app: str, text: str) -> None:
+        """Show where an app is; the same text again shows nothing new."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Watch:
+    """One app being followed; `look` once in a while until it returns an end."""
+
+    app: str
+    verb: str
+    change: int
+    result: str = ""
+    release: int | None = None
+    engine_away_since: float | None = None
+
+    def look(self, client: Client, screen: Screen, now: float) -> End | None:
+        """Look once; return how it ended, or None while it goes on."""
+        try:
+            view = client.get(app_path(self.app))
+        except Trouble as trouble:
+            if trouble.code != MISSING:
+                raise
+            return self.end_missing(client)
+        if self.release is None:
+            answer = find_answer(client, self.app, self.change, view)
+            if answer is None:
+                screen.show(self.app, wait_text(view, self.change))
+                return self.end_without_engine(view, now)
+            ended = self.take_answer(answer, view)
+            if ended is not None:
+                return ended
+        return self.look_at_release(client, screen, view, now)
+
+    def take_answer(self, answer: dict[str, Any], view: dict[str, Any]) -> End | None:
+        """Take over what became of the order; return the end unless a release has to be followed."""
+        self.result, text = str(answer["result"]), str(answer["text"])
+        if self.result == "release" and answer["release"] is not None:
+            self.release = int(answer["release"])
+            return None
+        code = CODES.get(self.result, FAILED)
+        shown = text or default_text(self.verb, self.result)
+        return self.end(code, shown, view, release=answer["release"], hint=hint_for(self.app, self.verb, code, view))
+
+    def look_at_release(self, client: Client, screen: Screen, view: dict[str, Any], now: float) -> End | None:
+        """Look at the release that our order began."""
+        if view.get("target") == self.release:
+            screen.show(self.app, progress_text(view))
+            return self.end_waiting(view) or self.end_without_engine(view, now)
+        release = client.get(app_path(self.app, "releases", self.release or 0))
+        if release["outcome"] == "rolling_out":
+            screen.show(self.app, progress_text(view))
+            return self.end_waiting(view) or self.end_without_engine(view, now)
+        return self.end_release(release, view)
+
+    def end_release(self, release: dict[str, Any], view: dict[str, Any]) -> End:
+        """Return the end that a release's outcome means."""
+        outcome, span = release["outcome"], release["duration_s"]
+        number, image = release["release"], release["image"]
+        facts = {"release": number, "outcome": outcome, "duration_s": span}
+        if outcome == "live":
+            return self.end(OK, f"release {number} is live ({image})", view, **facts)
+        if outcome == "superseded":
+            return self.end(
+                CONFLICT,
+                f"release {number} was overtaken by a newer one",
+                view,
+                hint=f"oton history {self.app}",
+                **facts,
+            )
+        if self.verb == "abort":
+            return self.end(OK, f"release {number} was undone", view, **facts)
+        first, *rest = plain(release["message"] or "").strip().splitlines() or ["no reason given"]
+        word = "failed" if outcome == "failed" else "was rolled back"
+        return self.end(
+            FAILED, f"release {number} {word}: {first}", view, lines=tuple(rest), hint=hint_failed(self.app), **facts
+        )
+
+    def end_waiting(self, view: dict[str, Any]) -> End | None:
+        """Return the end where the rollout waits for a person."""
+        if view["sync"] == "suspended":
+            text = f"release {self.release} waits: the app is suspended"
+            return self.end(WAITING, text, view, release=self.release, hint=f"oton resume {self.app}")
+        if view.get("waits_for_person"):
+            text = f"release {self.release} is ready and waits for promotion"
+            return self.end(
+                WAITING, text, view, release=self.release, hint=f"oton promote {self.app}, or: oton abort {self.app}"
+            )
+        return None
+
+    def end_without_engine(self, view: dict[str, Any], now: float) -> End | None:
+        """Return the end where the engine has been away for too long to wait."""
+        if view.get("engine", "up") == "up":
+            self.engine_away_since = None
+            return None
+        self.engine_away_since = now if self.engine_away_since is None else self.engine_away_since
+        if now - self.engine_away_since < ENGINE_AWAY_S:
+            return None
+        text = "accepted, but the service does not reach the engine; it goes on once that is back"
+        return self.end(UNREACHABLE, text, view, release=self.release, hint="oton doctor")
+
+    def end_missing(self, client: Client) -> End | None:
+        """Return the end where the app is not there (any more)."""
+        if self.verb == "delete":
+            return self.end(OK, "removed", None)
+        try:
+            answer = client.get(app_path(self.app, "orders", self.change))
+        except Trouble:
+            return self.end(MISSING, "no such app", None)
+        if answer["state"] == "open":
+            return None
+        return self.end(MISSING, answer["text"] or "the app was removed meanwhile", None)
+
+    def end_late(self, timeout_s: float) -> End:
+        """Return the end where --timeout has passed."""
+        text = f"still under way after {timeout_s:g} s; it goes on"
+        return self.end(TIMEOUT, text, None, release=self.release, hint=f"oton status {self.app} -w")
+
+    def end(
+        self,
+        code: int,
+        text: str,
+        view: dict[str, Any] | None,
+        *,
+        lines: tuple[str, ...] = (),
+        hint: str = "",
+        release: int | None = None,
+        outcome: str | None = None,
+        duration_s: float | None = None,
+    ) -> End:
+        """Return an end with what is known of the change."""
+        return End(
+            app=self.app,
+            code=code,
+            text=text,
+            lines=lines,
+            serves=serves_text(view) if view is not None and code not in (OK, TIMEOUT) else "",
+            hint=hint,
+            change=self.change,
+            result=self.result or ("done" if code == OK else ""),
+            release=release,
+            outcome=outcome,
+            duration_s=duration_s,
+        )
+
+
+def follow_all(
+    client: Client,
+    watches: Sequence[Watch],
+    screen: Screen,
+    *,
+    timeout_s: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> list[End]:
+    """Follow several changes at once until each has ended; the ends come in the order of *watches*."""
+    until = None if timeout_s is None else clock() + timeout_s
+    ends: dict[str, End] = {}
+    while True:
+        for watch in (one for one in watches if one.app not in ends):
+            left_s = AWAY_S if until is None else min(AWAY_S, max(0.0, until - clock()))
+            ended = bear(partial(watch.look, client, screen, clock()), left_s, pause)
+            if ended is None and until is not None and clock() >= until:
+                ended = watch.end_late(timeout_s or 0.0)
+            if ended is not None:
+                ends[watch.app] = ended
+        if len(ends) == len(watches):
+            return [ends[watch.app] for watch in watches]
+        pause(LOOK_S)
+
+
+def bear(look: Callable[[], End | None], limit_s: float, pause: Callable[[float], None]) -> End | None:
+    """Return what *look* returns, trying again while the service is away; raises Trouble once that lasts too long."""
+    for attempt in Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, Trouble) and error.code == UNREACHABLE),
+        wait=wait_exponential_jitter(initial=LOOK_S, max=2.0, jitter=LOOK_S),
+        stop=stop_after_delay(limit_s),
+        sleep=pause,
+        reraise=True,
+    ):
+        with attempt:
+            return look()
+    return None
+
+
+def find_answer(client: Client, app: str, change: int, view: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the answered order; None while it is open."""
+    for line in view.get("orders", []):
+        if line["change"] == change:
+            return dict(line)
+    if view.get("change", 0) < change:
+        return None
+    try:
+        asked = client.get(app_path(app, "orders", change))
+    except Trouble as trouble:
+        if trouble.code == MISSING:
+            return None
+        raise
+    return dict(asked) if asked["state"] == "answered" else None
+
+
+def wait_text(view: dict[str, Any], change: int) -> str:
+    """Say what is going on before our order is answered."""
+    if view.get("engine", "up") != "up":
+        return "waiting for the engine, which is not reachable"
+    return view["message"] if view.get("change", 0) >= change and view["message"] else "accepted"
+
+
+def progress_text(view: dict[str, Any]) -> str:
+    """Say where a rollout is."""
+    parts = [f"release {view['target']}", view["phase"] or "", view["step"] or ""]
+    counts = view["replicas"]
+    return (
+        " ".join(part for part in parts if part)
+        + (f": {view['message']}" if view["message"] else "")
+        + f" ({counts['ready']} of {counts['wanted']} ready)"
+    )
+
+
+def serves_text(view: dict[str, Any]) -> str:
+    """Say what serves now."""
+    if view.get("release") is None:
+        return "nothing serves: no release was ever live"
+    counts = view["replicas"]
+    return f"release {view['release']} serves ({view['image']}, {counts['ready']} of {counts['wanted']} replicas ready)"
+
+
+def default_text(verb: str, result: str) -> str:
+    """Say what happened where the service gave no words for it."""
+    return {"done": f"{verb}: done", "unchanged": "unchanged: what was asked for serves already"}.get(
+        result, f"{verb}: {result}"
+    )
+
+
+def hint_failed(app: str) -> str:
+    """Say what to do after a failed rollout."""
+    return f"mend the spec and apply it again, or try the same once more: oton retry {app}"
+
+
+def hint_for(app: str, verb: str, code: int, view: dict[str, Any]) -> str:
+    """Say what to do after an order that did not begin a release."""
+    conditions = view.get("conditions", [])
+    if code == WAITING:
+        next_by = {"suspended": f"oton resume {app}", "held": f"oton retry {app}"}
+        found = next((text for name, text in next_by.items() if name in conditions), "")
+        return found or f"oton status {app}"
+    if code == CONFLICT:
+        return f"oton unpin {app}" if "pinned" in conditions and verb == "apply" else f"oton status {app}"
+    if code == MISSING:
+        return f"oton history {app}"
+    return hint_failed(app) if code == FAILED else ""
