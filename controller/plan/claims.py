@@ -82,14 +82,14 @@ def grant_claims(asked: Mapping[str, Claims], holdings: Holdings) -> Grants:
     No two apps are granted one claim, nobody is granted what another keeps, and nobody waits who could move.
     """
     book = _Book(asked, holdings)
-    moved: frozenset[str] = frozenset()
-    while fresh := book.next_movers(moved):
-        moved |= fresh
+    while movers := book.next_movers():
+        book.move(movers)
+    owners = book.owners()
     return Grants(
-        moved=moved,
-        waiting={app: book.obstacles(app, moved) for app in sorted(asked.keys() - moved)},
-        owners=book.owners(moved),
-        together=book.exchanges(moved),
+        moved=frozenset(book.moved),
+        waiting={app: foreign_claims(app, asked[app], owners) for app in sorted(asked.keys() - book.moved)},
+        owners=owners,
+        together=book.exchanges(),
     )
 
 
@@ -111,67 +111,70 @@ class _Book:
                 rank = (holdings.owners.get(claim) != app, claim not in live, claim not in wanted, app)
                 havers.setdefault(claim, []).append(rank)
         self._havers = {claim: [rank[-1] for rank in sorted(ranks)] for claim, ranks in havers.items()}
+        self._taken: dict[Claim, str] = {}
+        self.moved: set[str] = set()
 
-    def keeper(self, claim: Claim, movers: Collection[str]) -> str | None:
+    def move(self, movers: Collection[str]) -> None:
+        """Give *movers* what they ask for."""
+        self.moved |= set(movers)
+        self._taken |= {claim: app for app in movers for claim in self._asked[app]}
+
+    def next_movers(self) -> frozenset[str]:
+        """Return the largest set (or else the first single app) that may move beside those that have moved."""
+        rest = sorted(self._asked.keys() - self.moved)
+        if movers := self._largest(rest):
+            return movers
+        return next((single for app in rest if (single := self._largest([app]))), frozenset())
+
+    def owners(self) -> Mapping[Claim, str]:
+        """Return the owner of every claim that somebody has."""
+        claims = sorted({*self._havers, *self._fixed, *self._taken})
+        return {claim: owner for claim in claims if (owner := self._keeper(claim)) is not None}
+
+    def exchanges(self) -> tuple[frozenset[str], ...]:
+        """Return the groups of apps of which one takes what another lets go."""
+        links = [
+            {app, haver}
+            for app in sorted(self.moved)
+            for claim in sorted(self._asked[app])
+            for haver in self._havers.get(claim, ())
+            if haver != app and haver in self.moved and claim not in self._asked[haver]
+        ]
+        return tuple(_joined(links))
+
+    def _keeper(self, claim: Claim, movers: Collection[str] = ()) -> str | None:
         """Return who has *claim* whether or not those of *movers* get what they ask for."""
         if claim in self._fixed:
             return self._fixed[claim]
-        keeps = (app for app in self._havers.get(claim, ()) if app not in movers or claim in self._asked[app])
-        return next(keeps, None)
+        for app in self._havers.get(claim, ()):
+            leaves = (app in movers or app in self.moved) and claim not in self._asked[app]
+            if not leaves:
+                return app
+        return self._taken.get(claim)
 
-    def next_movers(self, moved: frozenset[str]) -> frozenset[str]:
-        """Return the largest set (or else the first single app) that may move beside those that have moved."""
-        rest = sorted(self._asked.keys() - moved)
-        if fresh := self._largest(rest, moved):
-            return fresh
-        return next((single for app in rest if (single := self._largest([app], moved))), frozenset())
-
-    def _largest(self, rest: Iterable[str], moved: frozenset[str]) -> frozenset[str]:
+    def _largest(self, rest: Iterable[str]) -> frozenset[str]:
         movers = set(rest)
         while movers:
-            stuck = {app for app in movers if self._is_stuck(app, movers | moved)}
-            if not stuck:
-                stuck = set(self._losers(movers, moved)[-1:])
+            stuck = {app for app in movers if self._is_stuck(app, movers)} or self._losers(movers)
             if not stuck:
                 break
             movers -= stuck
         return frozenset(movers)
 
     def _is_stuck(self, app: str, movers: Collection[str]) -> bool:
-        return any(self.keeper(claim, movers) not in (None, app) for claim in self._asked[app])
+        return any(self._keeper(claim, movers) not in {None, app} for claim in self._asked[app])
 
-    def _losers(self, movers: Collection[str], moved: frozenset[str]) -> list[str]:
-        """Return those who ask for what nobody has and an earlier name asks for too, in order."""
+    def _losers(self, movers: Collection[str]) -> set[str]:
+        """Return those who ask for what nobody has and an earlier name asks for too."""
         first: dict[Claim, str] = {}
-        for app in [*sorted(moved), *sorted(movers)]:
+        for app in sorted(movers):
             for claim in self._asked[app]:
                 first.setdefault(claim, app)
-        return sorted(
+        return {
             app
             for app in movers
-            if any(first[claim] != app and self.keeper(claim, movers) is None for claim in self._asked[app])
-        )
-
-    def obstacles(self, app: str, moved: frozenset[str]) -> tuple[tuple[Claim, str], ...]:
-        """Return what *app* asks for and another has, now that *moved* have moved."""
-        return foreign_claims(app, self._asked[app], self.owners(moved))
-
-    def owners(self, moved: frozenset[str]) -> Mapping[Claim, str]:
-        """Return the owner of every claim that somebody has."""
-        taken = {claim: app for app in sorted(moved, reverse=True) for claim in self._asked[app]}
-        kept = {claim: app for claim in self._havers if (app := self.keeper(claim, moved)) is not None}
-        return taken | kept | self._fixed
-
-    def exchanges(self, moved: frozenset[str]) -> tuple[frozenset[str], ...]:
-        """Return the groups of apps of which one takes what another lets go."""
-        links = [
-            {app, haver}
-            for app in sorted(moved)
-            for claim in sorted(self._asked[app])
-            for haver in self._havers.get(claim, ())
-            if haver != app and haver in moved and claim not in self._asked[haver]
-        ]
-        return tuple(_joined(links))
+            if any(first[claim] != app and self._keeper(claim, movers) is None for claim in self._asked[app])
+        }
 
 
 def _joined(links: Iterable[set[str]]) -> Iterator[frozenset[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -126,4 +125,4 @@ def swap_link(link: Path, target: Path) -> None:
     """Point *link* elsewhere in one step, as deployment tools do."""
     aside = link.with_name(link.name + ".aside")
     aside.symlink_to(target)
-    os.replace(aside, link)
+    aside.replace(link)

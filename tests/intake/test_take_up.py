@@ -1,8 +1,10 @@
 """What is in the directory comes into force, and what is wrong with it is said with file and line."""
 
 import os
+from pathlib import Path
 
 import pytest
+
 from tests.intake.rig import Rig, a_document, several
 
 
@@ -13,7 +15,7 @@ def test_a_spec_dropped_into_the_directory_comes_into_force(rig: Rig):
     standing = rig.desired.standing("shop")
     assert standing.wanted is not None
     assert (standing.wanted.spec.image, standing.wanted.by, standing.file) == ("shop:1", "file", str(path))
-    assert not (standing.invalid or standing.held or standing.gone)
+    assert (standing.invalid, standing.held, standing.gone) == ("", "", False)
     assert rig.memory.rings == ["shop"]
 
 
@@ -69,7 +71,7 @@ def test_a_broken_file_keeps_the_last_good_spec_in_force(rig: Rig):
     rig.write("shop.yaml", a_document(image="shop:2") + "replicas: many\n")
     rig.rest()
     assert rig.image("shop") == "shop:1"
-    assert rig.invalid("shop").startswith(f"{path}:3: replicas: found \"many\"")
+    assert rig.invalid("shop").startswith(f'{path}:3: replicas: found "many"')
 
 
 @pytest.mark.parametrize(
@@ -176,8 +178,7 @@ def test_a_pipe_or_a_folder_with_a_specs_name_is_no_trap(rig: Rig):
 
 
 def test_names_that_are_not_utf8_can_be_shown_and_stored(rig: Rig):
-    with open(os.fsencode(rig.root) + b"/caf\xe9.yaml", "w") as stream:
-        stream.write(a_document())
+    Path(os.fsdecode(os.fsencode(rig.root) + b"/caf\xe9.yaml")).write_text(a_document())
     rig.rest()
     assert rig.desired.standing("shop").file == f"{rig.root}/caf\\xe9.yaml"
 
