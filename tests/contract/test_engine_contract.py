@@ -57,8 +57,6 @@ class RealWorld:
         self.rung = bench.rung
         self.engine: Engine = bench.engine
         self.image = bench.image
-        bench.follow(bench.engine.run_events, bench.engine.run_pulse)
-        wait_for(lambda: "" in bench.rung)
 
     def plan(self, app: str = "shop", **fields: Any) -> ContainerPlan:
         # With an init as process 1 the sleeper ends at SIGTERM, as an app would.
@@ -84,15 +82,25 @@ class RealWorld:
 World = FakeWorld | RealWorld
 
 
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    if why_no_engine():
+        pytest.skip(why_no_engine())
+    with a_bench() as made:
+        made.follow(made.engine.run_events, made.engine.run_pulse)
+        wait_for(lambda: "" in made.rung)
+        yield made
+
+
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.engine)])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "fake":
         yield FakeWorld()
         return
-    if why_no_engine():
-        pytest.skip(why_no_engine())
-    with a_bench() as bench:
-        yield RealWorld(bench)
+    shared: Bench = request.getfixturevalue("bench")
+    shared.rung.clear()
+    yield RealWorld(shared)
+    shared.clear()
 
 
 def only(world: World, app: str = "shop") -> Replica:

@@ -154,16 +154,20 @@ class Bench:
             thread.start()
             self._threads.append(thread)
 
+    def clear(self) -> None:
+        """Remove this instance's containers."""
+        for each in self.client.containers(all=True, filters={"label": f"oton.instance={self.instance}"}):
+            with suppress(docker.errors.APIError):
+                self.client.remove_container(each["Id"], force=True, v=True)
+
     def close(self) -> None:
         """End the threads and remove everything that bears this instance's label."""
         self._stop.set()
         for thread in self._threads:
             thread.join(5)
             assert not thread.is_alive(), "a loop did not end within 5 s"
+        self.clear()
         label = f"oton.instance={self.instance}"
-        for each in self.client.containers(all=True, filters={"label": label}):
-            with suppress(docker.errors.APIError):
-                self.client.remove_container(each["Id"], force=True, v=True)
         for each in self.client.networks(filters={"label": label}):
             with suppress(docker.errors.APIError):
                 self.client.remove_network(each["Id"])
