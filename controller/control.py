@@ -1,0 +1,61 @@
+"""
+The controller's end of its channel to the supervisor.
+
+    <- {"roster": [worker numbers]}     on every change, and once at the start
+    -> {"ready": true}                  the controller has begun to act
+    -> {"kill": number}                 that worker owes its confirmation for too long
+
+The channel's end is the supervisor's end, and with it ours.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Collection
+
+from controller.lines import LineSocket
+
+_TICK_S = 0.25
+
+
+class Control:
+    """Tells *on_roster* every change, and calls *on_gone* once when the supervisor has ended."""
+
+    def __init__(
+        self, fd: int, *, on_roster: Callable[[Collection[int]], None], on_gone: Callable[[], None]
+    ) -> None:
+        os.set_inheritable(fd, False)
+        self._line = LineSocket(socket.socket(fileno=fd))
+        self._lock = threading.Lock()
+        self._on_roster, self._on_gone = on_roster, on_gone
+
+    def run(self, stop: threading.Event) -> None:
+        """Listen until *stop* is set or the supervisor has gone."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._line, selectors.EVENT_READ)
+            while not stop.is_set():
+                if not selector.select(_TICK_S):
+                    continue
+                with self._lock:
+                    messages = self._line.receive()
+                for message in messages:
+                    if "roster" in message:
+                        self._on_roster(frozenset(int(number) for number in message["roster"]))
+                if self._line.closed:
+                    self._on_gone()
+                    return
+
+    def ready(self) -> None:
+        """Say that the controller acts now."""
+        self._send({"ready": True})
+
+    def kill(self, worker: int) -> None:
+        """Have a worker killed and replaced."""
+        self._send({"kill": worker})
+
+    def _send(self, message: dict[str, object]) -> None:
+        with self._lock:
+            self._line.send(message)

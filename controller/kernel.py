@@ -1,0 +1,51 @@
+"""
+What we ask of the Linux kernel beyond the standard library: a few calls of prctl.
+
+Elsewhere they do nothing and say so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+_PDEATHSIG, _NAME, _SUBREAPER, _NO_NEW_PRIVS = 1, 15, 36, 38
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def _prctl(option: int, value: int | bytes) -> bool:
+    if _libc is None:
+        return False
+    argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
+    none = ctypes.c_ulong(0)
+    return bool(_libc.prctl(ctypes.c_int(option), argument, none, none, none) == 0)
+
+
+def die_with_parent() -> bool:
+    """Have this process killed when its parent ends; lost at a change of user."""
+    return _prctl(_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt_orphans() -> bool:
+    """Become the parent of descendants whose own parent ends."""
+    return _prctl(_SUBREAPER, 1)
+
+
+def name_process(name: str) -> bool:
+    """Show *name* (15 bytes of it) in process lists."""
+    return _prctl(_NAME, name.encode()[:15])
+
+
+def drop_privileges(uid: int, gid: int) -> None:
+    """Become *uid* and *gid* for good: no other groups, and no program run from here gains any right."""
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    forbid_new_privileges()
+
+
+def forbid_new_privileges() -> bool:
+    """Make setuid programs and file capabilities void for this process and its children."""
+    return _prctl(_NO_NEW_PRIVS, 1)

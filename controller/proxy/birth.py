@@ -1,0 +1,52 @@
+"""
+What a worker is born with: plain values that the supervisor hands to the nursery, and the nursery to its workers.
+
+Open files travel as descriptor numbers that the child inherits under the same number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Birth:
+    """The inheritance of every worker of one nursery."""
+
+    control: int
+    """The nursery's own end of its channel to the supervisor."""
+    plain: tuple[int, ...] = ()
+    """Listening sockets for HTTP."""
+    tls: tuple[int, ...] = ()
+    """Listening sockets for HTTPS."""
+    shared: int | None = None
+    """The shared counters' memory."""
+    folder: int
+    """state/proxy, opened before the rights to reach it were dropped: the feed's socket and the snapshot."""
+    access_log: int | None = None
+    """Where access log lines go; None: nowhere."""
+    uid: int | None = None
+    """Whom to become; None: stay who we are."""
+    gid: int | None = None
+    stop_timeout_s: float = 30.0
+    """Longest drain of a worker that was told to go by a signal instead of by the supervisor."""
+    trusted_proxies: tuple[str, ...] = ()
+    log_query: bool = False
+    """Whether access log lines show query strings."""
+    log_level: str = "info"
+
+    def render(self) -> str:
+        """Return it as one argument of a command line."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+def parse_birth(text: str) -> Birth:
+    """Read what `Birth.render` wrote; unknown fields are ignored."""
+    raw: Mapping[str, Any] = json.loads(text)
+    known = {field.name for field in fields(Birth)}
+    return Birth(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in raw.items() if name in known}
+    )

@@ -1,0 +1,178 @@
+"""
+The worker's end of the feed: tables in, confirmations and reports out.
+
+    worker -> controller
+      {"hello": {"format", "worker", "pid", "version", "first", "drained": [{"app", "upstream", "version"}]}}
+      {"confirm": version}          the table of that version is in force here
+      {"behind": version}           the change does not fit what we have; send the whole
+      {"table": {...}}              what we have, when asked
+      {"kind": "drained" | "refused" | "limit" | "meters", ...}
+    controller -> worker
+      {"format", "version", "base", "sticky_key", "apps": {name: routes or null}}   base null: the whole table
+      {"welcome": version}          what you have is what I have
+      {"send": "table"}             I lost mine: tell me yours
+
+Unknown messages and fields are ignored. Without a controller the worker goes on with what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from controller.lines import LineReader, render_line
+from controller.routing.table import FORMAT, AppRoutes, Table, decode_app, decode_table, encode_table
+
+SOCKET, SNAPSHOT = "feed.sock", "table.json"
+"""Names in the working directory, which is state/proxy: a worker could not reach them by a whole path."""
+
+_BACKOFF_S, _BACKOFF_MOST_S = 0.02, 0.5
+_UNREAD_BYTES = 1024 * 1024
+_KEPT_REPORTS = 1000
+
+
+class Feed(asyncio.Protocol):
+    """Keeps one worker's table as the controller wants it."""
+
+    def __init__(self, *, worker: int, take: Callable[[Table], None], complain: Callable[[str], None]) -> None:
+        self.table = Table()
+        self.first: int | None = None
+        """Version of the first table that this worker ever had; None before it."""
+        self._worker = worker
+        self._take = take
+        self._complain = complain
+        self._reader = LineReader()
+        self._transport: asyncio.Transport | None = None
+        self._lost = asyncio.Event()
+        self._has_table = asyncio.Event()
+        self._drained: dict[tuple[str, str], int] = {}
+        self._unsent: deque[Mapping[str, Any]] = deque(maxlen=_KEPT_REPORTS)
+
+    async def run(self) -> None:
+        """Stay connected, for ever."""
+        attempt = 0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                self._lost.clear()
+                await loop.create_unix_connection(lambda: self, SOCKET)
+                attempt = 0
+                await self._lost.wait()
+            except OSError:
+                attempt += 1
+            # Jitter, because a controller that comes back is met by every worker at once.
+            await asyncio.sleep(random.uniform(0.5, 1.0) * min(_BACKOFF_MOST_S, _BACKOFF_S * 2 ** min(attempt, 8)))
+
+    async def wait_for_table(self, patience_s: float) -> None:
+        """Return once there is a table to serve from: the controller's, or after *patience_s* that of the snapshot."""
+        try:
+            await asyncio.wait_for(self._has_table.wait(), patience_s)
+        except TimeoutError:
+            if (table := load_snapshot(Path(SNAPSHOT))) is not None and self.first is None:
+                self._put_in_force(table)
+            self._complain("no controller: serving from the " + ("snapshot" if self.first else "empty table"))
+
+    def report(self, message: Mapping[str, Any]) -> None:
+        """Tell the controller at once, or as soon as there is one."""
+        if message.get("kind") == "drained":
+            self._drained[(message["app"], message["upstream"])] = message["version"]
+        if not self._send(message) and message.get("kind") not in ("drained", "meters"):
+            self._unsent.append(message)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
+        self._reader = LineReader()
+        self._send({"hello": self._introduce()})
+        while self._unsent:
+            self._send(self._unsent.popleft())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._lost.set()
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._reader.feed(data):
+            if "apps" in message:
+                self._receive(message)
+            elif "welcome" in message:
+                self._has_table.set()
+            elif message.get("send") == "table":
+                self._send({"table": encode_table(self.table)})
+
+    def _introduce(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "worker": self._worker,
+            "pid": os.getpid(),
+            "version": self.table.version,
+            "first": self.first,
+            "drained": [
+                {"app": app, "upstream": upstream, "version": version}
+                for (app, upstream), version in self._drained.items()
+            ],
+        }
+
+    def _receive(self, message: Mapping[str, Any]) -> None:
+        version, base = int(message["version"]), message.get("base")
+        if base is not None and base != self.table.version:
+            self._send({"behind": self.table.version})
+            return
+        before = self.table.apps if base is not None else {}
+        self._put_in_force(
+            Table(
+                version=version,
+                apps=_change(before, message["apps"]),
+                sticky_key=str(message.get("sticky_key", self.table.sticky_key)),
+            )
+        )
+        self._send({"confirm": version})
+
+    def _put_in_force(self, table: Table) -> None:
+        changed = {name for name, routes in table.apps.items() if self.table.apps.get(name) is not routes}
+        self._forget_returned(table, changed)
+        self.table = table
+        self._take(table)
+        self.first = table.version if self.first is None else self.first
+        self._has_table.set()
+
+    def _forget_returned(self, table: Table, changed: set[str]) -> None:
+        # An upstream that is picked again is not drained; told at a reconnect, the old word would end live requests.
+        for app, upstream in [key for key in self._drained if key[0] in changed]:
+            if any(one.id == upstream and one.state in ("ready", "assets") for one in table.apps[app].upstreams):
+                del self._drained[(app, upstream)]
+        while len(self._drained) > _KEPT_REPORTS:
+            del self._drained[next(iter(self._drained))]
+
+    def _send(self, message: Mapping[str, Any]) -> bool:
+        if self._transport is None or self._transport.is_closing():
+            return False
+        if self._transport.get_write_buffer_size() > _UNREAD_BYTES:
+            # The controller is stopped or hangs. What it must know is told again when we meet it anew.
+            self._transport.abort()
+            return False
+        self._transport.write(render_line(message))
+        return True
+
+
+def _change(apps: Mapping[str, AppRoutes], raw: Mapping[str, Any]) -> dict[str, AppRoutes]:
+    changed = dict(apps)
+    for name, routes in raw.items():
+        if routes is None:
+            changed.pop(name, None)
+        else:
+            changed[name] = decode_app(routes)
+    return changed
+
+
+def load_snapshot(place: Path) -> Table | None:
+    """Return the table that the controller wrote last; None where there is none, or only a torn one."""
+    try:
+        return decode_table(json.loads(place.read_bytes()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None

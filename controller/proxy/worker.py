@@ -1,0 +1,190 @@
+"""
+One proxy worker: mitmproxy's Master with our addon, on an event loop of its own.
+
+It registers at the feed, reads the table, and only then accepts. Its channel to the supervisor is its lease
+of life: when that closes, the worker takes no new connections, lets the open ones end, and goes.
+
+    -> {"retire": seconds}      take nothing new, let what is open end within that time, then go
+    <- {"accepting": true}      <- {"log": level, "event": text}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import mmap
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any, cast
+
+import uvloop
+from mitmproxy import master, options
+from mitmproxy.addons import core as mitmproxy_core
+from mitmproxy.addons import next_layer, proxyserver
+
+from controller.kernel import name_process
+from controller.lines import LineReader, render_line
+from controller.proxy.addon import OtonAddon
+from controller.proxy.birth import Birth
+from controller.proxy.core import Core, Limits
+from controller.proxy.feed import Feed
+from controller.proxy.logpipe import LogPipe
+
+_PATIENCE_S = 1.0
+"""How long a new worker waits for the controller before it serves from the snapshot."""
+
+_METER_S = 1.0
+_UNREAD_BYTES = 256 * 1024
+
+
+def serve_worker(birth: Birth, number: int, channel: socket.socket) -> None:
+    """Run worker *number* to its end."""
+    name_process(f"oton-worker-{number}")
+    os.close(birth.folder)  # the working directory holds it
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_Worker(birth, number).run(channel))
+
+
+class _Channel(asyncio.Protocol):
+    """The worker's end of its channel to the supervisor."""
+
+    def __init__(self, worker: _Worker) -> None:
+        self._worker = worker
+        self._reader = LineReader()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._reader.feed(data):
+            if "retire" in message:
+                self._worker.retire(float(message["retire"]))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._worker.retire(self._worker.birth.stop_timeout_s)
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        if self._transport is None:
+            print(json.dumps(message), file=sys.stderr)
+        elif self._transport.get_write_buffer_size() < _UNREAD_BYTES:
+            # A supervisor that does not read must not fill our memory; log lines are what can be spared.
+            self._transport.write(render_line(message))
+
+
+class _ToSupervisor(logging.Handler):
+    def __init__(self, channel: _Channel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
+        self._channel.send({"log": level, "event": self.format(record), "logger": record.name})
+
+
+class _Accepting:
+    """A mitmproxy addon that tells when the servers are up."""
+
+    def __init__(self, servers: proxyserver.Proxyserver, channel: _Channel) -> None:
+        self._servers = servers
+        self._channel = channel
+
+    def running(self) -> None:
+        if not len(self._servers.servers) or not all(one.is_running for one in self._servers.servers):
+            raise SystemExit("the proxy's server did not start")
+        self._channel.send({"accepting": True})
+
+
+class _Worker:
+    def __init__(self, birth: Birth, number: int) -> None:
+        self.birth = birth
+        self._number = number
+
+    async def run(self, channel: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self._channel = _Channel(self)
+        self._log = self._begin_to_log()
+        self._empty = asyncio.Event()
+        self._pipe = None
+        if self.birth.access_log is not None:
+            self._pipe = LogPipe(self.birth.access_log, loop, self._log.warning)
+        self._core = self._make_core()
+        self._feed = Feed(worker=self._number, take=self._core.take, complain=self._log.warning)
+        await loop.create_unix_connection(lambda: self._channel, sock=channel)
+        loop.add_signal_handler(signal.SIGTERM, self.retire, self.birth.stop_timeout_s)
+        tasks = [asyncio.ensure_future(one) for one in (self._feed.run(), self._meter())]
+        await self._feed.wait_for_table(_PATIENCE_S)
+        await self._serve()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def retire(self, limit_s: float) -> None:
+        """Take no new connection, let the open ones end within *limit_s*, then end."""
+        self._core.retire(limit_s)
+
+    def _begin_to_log(self) -> logging.Logger:
+        root = logging.getLogger()
+        root.handlers[:] = [_ToSupervisor(self._channel)]
+        root.setLevel(self.birth.log_level.upper())
+        for noisy in ("mitmproxy", "asyncio"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        return logging.getLogger("worker")
+
+    def _make_core(self) -> Core:
+        shared = None
+        if self.birth.shared is not None:
+            shared = memoryview(mmap.mmap(self.birth.shared, 0))
+        core = Core(
+            Limits(),
+            lambda message: self._feed.report(message),
+            worker=self._number,
+            access_log=self._pipe.write if self._pipe else None,
+            shared=shared,
+            trusted_proxies=self.birth.trusted_proxies,
+            log_query=self.birth.log_query,
+        )
+        core.on_empty = self._empty.set
+        return core
+
+    async def _serve(self) -> None:
+        opts = options.Options()
+        proxy = master.Master(opts, event_loop=asyncio.get_running_loop())
+        servers = proxyserver.Proxyserver()
+        sockets = [socket.socket(fileno=fd) for fd in self.birth.plain]
+        proxy.addons.add(mitmproxy_core.Core(), servers, next_layer.NextLayer(), OtonAddon(self._core, sockets), _Accepting(servers, self._channel))
+        opts.update(mode=["oton"], connection_strategy="lazy", keep_host_header=True)
+        _check_options(opts)
+        running = asyncio.ensure_future(proxy.run())
+        emptied = asyncio.ensure_future(self._empty.wait())
+        await asyncio.wait((running, emptied), return_when=asyncio.FIRST_COMPLETED)
+        self._meter_once()
+        if self._pipe is not None:
+            self._pipe.flush()
+        proxy.shutdown()
+        await running
+        emptied.cancel()
+
+    async def _meter(self) -> None:
+        while True:
+            await asyncio.sleep(_METER_S)
+            self._meter_once()
+
+    def _meter_once(self) -> None:
+        self._feed.report({"kind": "meters", "counters": self._core.counters()})
+
+
+def _check_options(opts: options.Options) -> None:
+    """Stop where mitmproxy would do what must never face the public."""
+    for name in ("block_global", "block_private", "onboarding"):
+        if name in opts and getattr(opts, name):
+            raise SystemExit(f"mitmproxy's option {name} must be off")
+    with contextlib.suppress(AttributeError):
+        if opts.connection_strategy != "lazy" or not opts.keep_host_header:
+            raise SystemExit("mitmproxy's options are not as they must be")

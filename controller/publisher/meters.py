@@ -1,0 +1,54 @@
+"""
+Counters of all workers, summed, that do not go back when a worker ends.
+
+A worker reports `requests` and `events`, rows whose sums only grow, and how it is now: `active`,
+`connections`, `lag_s`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+GROWING = ("requests", "events")
+_SUMMED = frozenset(("count", "seconds", "bytes_in", "bytes_out", "buckets", "requests", "held"))
+
+Meters = Mapping[str, Any]
+
+
+def add_up(parts: Iterable[Meters]) -> dict[str, Any]:
+    """Return one report in place of many: rows of the same kind are summed, the worst `lag_s` is kept."""
+    rows: dict[str, dict[tuple[tuple[str, Any], ...], dict[str, Any]]] = {name: {} for name in (*GROWING, "active")}
+    total: dict[str, Any] = {"connections": 0, "lag_s": 0.0, "bounds": []}
+    for part in parts:
+        for name, found in rows.items():
+            for row in part.get(name, ()):
+                _add_row(found, row)
+        total["connections"] += int(part.get("connections", 0))
+        total["lag_s"] = max(total["lag_s"], float(part.get("lag_s", 0.0)))
+        total["bounds"] = part.get("bounds") or total["bounds"]
+    return total | {name: list(found.values()) for name, found in rows.items()}
+
+
+def keep_growing(part: Meters, apps: Collection[str]) -> dict[str, Any]:
+    """Return what stays true of a worker that has gone, for *apps* and for what belongs to none."""
+    kept = {name: [row for row in part.get(name, ()) if not row.get("app") or row["app"] in apps] for name in GROWING}
+    return kept | {"bounds": part.get("bounds", [])}
+
+
+def held(part: Meters, app: str) -> int:
+    """Return how many requests of *app* wait in one worker."""
+    return sum(int(row.get("held", 0)) for row in part.get("active", ()) if row.get("app") == app)
+
+
+def _add_row(found: dict[tuple[tuple[str, Any], ...], dict[str, Any]], row: Mapping[str, Any]) -> None:
+    key = tuple(sorted((name, value) for name, value in row.items() if name not in _SUMMED))
+    sums = found.get(key)
+    if sums is None:
+        found[key] = {name: list(value) if isinstance(value, list) else value for name, value in row.items()}
+        return
+    for name in _SUMMED & row.keys():
+        if isinstance(row[name], list):
+            sums[name] = [one + two for one, two in zip(sums[name], row[name], strict=True)]
+        else:
+            sums[name] = sums.get(name, 0) + row[name]

@@ -1,0 +1,78 @@
+"""
+The table on disk: what a worker serves from while there is no controller, and what a controller starts with.
+
+Written whole and renamed into place, so that a reader sees one table or the other. Losing it loses nothing:
+the workers still have theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from controller.routing.table import FORMAT, AppRoutes, Table, decode_table, encode_app
+
+NAME = "table.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A table, and since which version each of its former upstreams may not be picked any more."""
+
+    table: Table = field(default_factory=Table)
+    leaving: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """App -> upstream id -> version."""
+
+
+class SnapshotFile:
+    """The file, with each app's text kept: a change of one app does not write ten thousand others anew."""
+
+    def __init__(self, folder: Path) -> None:
+        self._place = folder / NAME
+        self._texts: dict[str, tuple[AppRoutes, str]] = {}
+
+    def load(self) -> Snapshot | None:
+        """Return what was saved last; None where there is nothing that can be read."""
+        try:
+            raw = json.loads(self._place.read_bytes())
+            leaving = {
+                str(app): {str(upstream): int(version) for upstream, version in upstreams.items()}
+                for app, upstreams in raw.get("leaving", {}).items()
+            }
+            return Snapshot(table=decode_table(raw), leaving=leaving)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Replace the file; raises OSError and leaves the old one where that fails."""
+        temporary = self._place.with_name(f".{NAME}.tmp")
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        with os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, 0o640)  # whatever the umask: workers read it as members of the folder's group
+            file.write(self._render(snapshot))
+            file.flush()
+            os.fsync(fd)
+        temporary.replace(self._place)
+
+    def _render(self, snapshot: Snapshot) -> bytes:
+        table = snapshot.table
+        apps = ",\n".join(f"{json.dumps(name)}:{self._text(name, table.apps[name])}" for name in sorted(table.apps))
+        head = json.dumps({"format": FORMAT, "version": table.version, "sticky_key": table.sticky_key})
+        return f'{head[:-1]},\n"leaving":{json.dumps(snapshot.leaving)},\n"apps":{{\n{apps}}}}}\n'.encode()
+
+    def _text(self, name: str, routes: AppRoutes) -> str:
+        known = self._texts.get(name)
+        if known is None or known[0] is not routes:
+            known = self._texts[name] = (routes, json.dumps(encode_app(routes), separators=(",", ":")))
+        return known[1]
+
+    def forget(self, names: set[str]) -> None:
+        """Let go of the texts of apps that are not among *names*."""
+        for name in [one for one in self._texts if one not in names]:
+            del self._texts[name]

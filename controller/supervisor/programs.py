@@ -1,0 +1,109 @@
+"""How the controller and the nursery are started."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import controller
+from controller.kernel import die_with_parent
+from controller.knobs import ProxyUser
+from controller.lines import LineSocket
+from controller.settings import Settings, variable_of
+
+_OURSELVES = (sys.executable, "-P", "-m", "controller")
+# -P: a folder named "controller" in the user's working directory must not be run as root instead of us.
+
+_KEPT_FOR_NURSERY = frozenset(("PATH", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SSL_CERT_FILE"))
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Command lines to which the descriptor of the control channel, or the rendered Birth, is appended."""
+
+    controller: tuple[str, ...] = (*_OURSELVES, "_controller")
+    nursery: tuple[str, ...] = (*_OURSELVES, "_nursery")
+
+
+@dataclass(slots=True)
+class Child:
+    """A running child and our end of its channel."""
+
+    process: subprocess.Popen[bytes]
+    channel: LineSocket
+    started: float
+    ready: bool = False
+    files: list[int] = field(default_factory=list)
+
+    @property
+    def ended(self) -> int | None:
+        """Its exit code once it has ended."""
+        return self.process.poll()
+
+
+def start_controller(programs: Programs, settings: Settings, lock_fd: int, now: float) -> Child:
+    """Start the controller; it holds our lock too, and is killed when we end however we end."""
+    ours, theirs = socket.socketpair()
+    environ = os.environ | render_environment(settings) | _python_path() | {"OTON_LOCK_FD": str(lock_fd)}
+    with theirs:
+        process = subprocess.Popen(
+            (*programs.controller, str(theirs.fileno())),
+            pass_fds=(theirs.fileno(), lock_fd),
+            stdin=subprocess.DEVNULL,
+            env=environ,
+            start_new_session=True,  # Ctrl-C is for us; we tell it in our own order
+            preexec_fn=die_with_parent,
+        )
+    return Child(process, LineSocket(ours), now)
+
+
+def start_nursery(programs: Programs, birth: str, control: socket.socket, inherited: Collection[int]) -> subprocess.Popen[bytes]:
+    """Start a nursery with nothing of our environment that a worker has no use for."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT_FOR_NURSERY or name.startswith(("LC_", "PYTHON", "COVERAGE_"))
+    }
+    return subprocess.Popen(
+        (*programs.nursery, birth),
+        pass_fds=(control.fileno(), *inherited),
+        stdin=subprocess.DEVNULL,
+        env=kept | _python_path(),
+        start_new_session=True,
+    )
+
+
+def render_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment from which a child reads the very same settings."""
+    return {variable_of(name): _render(name, getattr(settings, name)) for name in type(settings).model_fields}
+
+
+def _render(name: str, value: object) -> str:
+    match value:
+        case None:
+            return "off" if name == "api" else ""
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return f"{value:.3f}s"
+        case ProxyUser():
+            return f"{value.uid}:{value.gid}"
+        case (str() as host, int() as port):
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case tuple():
+            return ",".join(map(str, value))
+        case _:
+            return str(value)
+
+
+def _python_path() -> dict[str, str]:
+    root = str(Path(str(controller.__file__)).parents[1])
+    given = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": root if not given else given if root in given.split(":") else f"{root}:{given}"}
+
+
