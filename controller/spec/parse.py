@@ -129,7 +129,9 @@ class _Reader:
             root, flaws = compose(chunk.text, chunk.first_line)
         except UnreadableError as error:
             flaw = error.flaw
-            problem = Problem(file=self.file, line=flaw.line, field=render_field(flaw.at), message=flaw.message)
+            # Where something is missing at the end, libyaml points behind the last line.
+            line = min(flaw.line, chunk.last_line)
+            problem = Problem(file=self.file, line=line, field=render_field(flaw.at), message=flaw.message)
             return self._broken(chunk, _guess_name(chunk.text), [problem])
         problems = [
             Problem(file=self.file, line=flaw.line, field=render_field(flaw.at), message=flaw.message) for flaw in flaws

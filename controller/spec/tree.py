@@ -35,7 +35,8 @@ _WORDS: dict[str, Any] = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _INFINITY = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
-_FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# U+0085, U+2028 and U+2029 are text in YAML 1.2 but line breaks to libyaml, which would change the value.
+_FORBIDDEN = re.compile("[^\\t\\n\\r\\x20-\\x7e\\xa0-\\u2027\\u202a-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 
 
 @dataclass(slots=True)
@@ -98,7 +99,8 @@ def compose(text: str, first_line: int) -> tuple[Node | None, tuple[Flaw, ...]]:
     strange = _FORBIDDEN.search(text)
     if strange:
         line = first_line + text.count("\n", 0, strange.start())
-        message = f"control character U+{ord(strange[0]):04X}; only printable characters are allowed"
+        code = f"{ord(strange[0]):04X}"
+        message = f"control character U+{code}; only printable characters are allowed (in double quotes: \\u{code})"
         raise UnreadableError(Flaw(line, message))
     composer = _Composer(text, first_line)
     try:
