@@ -111,7 +111,7 @@ def test_a_file_over_the_limit_is_not_read(rig: Rig):
 
 
 def test_an_unreadable_file_whose_app_is_not_known_has_a_row_of_its_own(rig: Rig):
-    path = rig.write("what.yaml", "[")
+    path = rig.write("what.yaml", "# a list\n- a\n")
     rig.rest()
     (row,) = rig.desired.problems()
     assert (row.file, row.line) == (str(path), 2)
