@@ -1,0 +1,155 @@
+"""
+The backend's image, made without a registry: this machine's own Python, the few modules it needs, and a shell.
+
+An image is made once per machine and content; its versions share one layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import docker
+from docker.errors import ImageNotFound
+
+BACKEND = Path(__file__).with_name("backend.py")
+REPOSITORY = "oton-test-backend"
+CONTENT = "oton-test.content"
+TOOLS = ("sh", "cat", "sleep", "env", "id", "touch", "true", "false")
+PYTHON = "/usr/bin/python3"
+MORE_MODULES = ("site", "_sitebuiltins", "traceback", "linecache", "tokenize", "token", "textwrap")
+
+
+def ensure_backend_image(tag: str = "v1", repository: str = REPOSITORY, **environment: str) -> str:
+    """
+    Return the reference of an image of the backend whose version text is *tag*.
+
+    *environment* sets its manners (see `backend.Manners`). Two tags are two image ids.
+    """
+    ref = f"{repository}:{tag}"
+    variables = {"VERSION": tag, **environment}
+    content = hashlib.sha256((_root_digest() + json.dumps(variables, sort_keys=True)).encode()).hexdigest()[:16]
+    client = docker.APIClient(timeout=60)
+    try:
+        if _label_of(client, ref) != content:
+            changes = [f"ENV {name}={json.dumps(value)}" for name, value in variables.items()]
+            changes += [f"LABEL {CONTENT}={content}", f'CMD ["{PYTHON}", "-I", "-S", "/backend.py"]', "EXPOSE 8000"]
+            client.import_image_from_data(_root_tree(), repository=repository, tag=tag, changes=changes)
+    finally:
+        client.close()
+    return ref
+
+
+def remove_images(repository: str) -> None:
+    """Remove every tag of *repository*; one that a container still uses stays."""
+    client = docker.APIClient(timeout=60)
+    try:
+        for image in client.images(name=repository):
+            for ref in image["RepoTags"] or ():
+                if ref.startswith(f"{repository}:"):
+                    client.remove_image(ref, noprune=False)
+    finally:
+        client.close()
+
+
+def image_id(ref: str) -> str:
+    """Return the id of an image that is there."""
+    client = docker.APIClient(timeout=60)
+    try:
+        return str(client.inspect_image(ref)["Id"])
+    finally:
+        client.close()
+
+
+def _label_of(client: docker.APIClient, ref: str) -> str | None:
+    try:
+        labels: Mapping[str, str] = client.inspect_image(ref)["Config"]["Labels"] or {}
+    except ImageNotFound:
+        return None
+    return labels.get(CONTENT)
+
+
+@cache
+def host_python() -> str:
+    """Return the system's own interpreter: one from a version manager may not run in another root."""
+    if not Path(PYTHON).exists():
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            raise RuntimeError(f"the test image needs {PYTHON}: install it (Debian, Ubuntu: apt-get install python3)")
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["apt-get", "-q", "update"], ["apt-get", "-q", "install", "-y", "python3-minimal"]):
+            subprocess.run(command, env=environment, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    return PYTHON
+
+
+@cache
+def _root_digest() -> str:
+    python = Path(host_python()).resolve()
+    return hashlib.sha256(BACKEND.read_bytes() + Path(__file__).read_bytes() + python.read_bytes()).hexdigest()
+
+
+@cache
+def _root_tree() -> bytes:
+    """Return the whole file system of the image as a tar."""
+    python = Path(host_python())
+    tools = [Path(found) for name in TOOLS if (found := shutil.which(name, path="/usr/bin:/bin"))]
+    modules = _modules(python)
+    libraries = _libraries([python, *tools, *(path for path in modules if path.suffix == ".so")])
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for folder, mode in (("tmp", 0o1777), ("etc", 0o755), ("root", 0o700), ("dev", 0o755), ("proc", 0o755)):
+            info = tarfile.TarInfo(folder)
+            info.type, info.mode = tarfile.DIRTYPE, mode
+            tar.addfile(info)
+        _add_text(tar, "etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/tmp:/bin/sh\n")
+        _add_text(tar, "etc/group", "root:x:0:\napp:x:1000:\n")
+        for path in [python, *modules, *libraries]:
+            _add_file(tar, path, str(path))
+        for path in tools:
+            _add_file(tar, path, f"/bin/{path.name}")
+        _add_file(tar, BACKEND, "/backend.py")
+    return out.getvalue()
+
+
+def _modules(python: Path) -> tuple[Path, ...]:
+    """Return the library files that the backend loads, with what compiled form they have."""
+    more = f"import json, {', '.join(MORE_MODULES)}; print(json.dumps([m.__file__ for m in ({', '.join(MORE_MODULES)})]))"
+    found: list[str] = []
+    for arguments in ([str(BACKEND), "--files"], ["-c", more]):
+        done = subprocess.run([python, "-I", "-S", *arguments], capture_output=True, text=True, check=True)
+        found += json.loads(done.stdout)
+    paths = {Path(name) for name in found if name != str(BACKEND)}
+    tag = subprocess.run(
+        [python, "-c", "import sys; print(sys.implementation.cache_tag)"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    compiled = {path.parent / "__pycache__" / f"{path.stem}.{tag}.pyc" for path in paths if path.suffix == ".py"}
+    return tuple(sorted(paths | {path for path in compiled if path.exists()}))
+
+
+def _libraries(programs: list[Path]) -> tuple[Path, ...]:
+    """Return the shared libraries of *programs*, the loader included."""
+    shown = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True).stdout
+    return tuple(sorted({Path(name) for name in re.findall(r"(/\S+) \(0x", shown)}))
+
+
+def _add_file(tar: tarfile.TarFile, path: Path, name: str) -> None:
+    real = path.resolve()
+    info = tarfile.TarInfo(name.lstrip("/"))
+    # The compiled form is taken only if the source has the time that is noted in it.
+    info.size, info.mode, info.mtime = real.stat().st_size, real.stat().st_mode & 0o755 | 0o444, int(real.stat().st_mtime)
+    with real.open("rb") as file:
+        tar.addfile(info, file)
+
+
+def _add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(text.encode())
+    tar.addfile(info, io.BytesIO(text.encode()))
