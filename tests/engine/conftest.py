@@ -1,0 +1,34 @@
+"""The real engine for these tests: one bench for all that do not need their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.engine.kit import Bench, a_bench, why_no_engine
+from tests.engine.relay import Relay, a_relay
+
+
+@pytest.fixture(scope="session")
+def shared_bench() -> Iterator[Bench]:
+    if why_no_engine():
+        pytest.skip(why_no_engine())
+    with a_bench() as made:
+        yield made
+
+
+@pytest.fixture
+def bench(shared_bench: Bench) -> Iterator[Bench]:
+    """A bench without containers, whose network is there already."""
+    shared_bench.rung.clear()
+    yield shared_bench
+    shared_bench.clear()
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    if why_no_engine():
+        pytest.skip(why_no_engine())
+    with a_relay() as made:
+        yield made
