@@ -15,7 +15,7 @@ from pathlib import Path
 
 from controller.errors import Refused
 from controller.store.migrate import copy_database, head_revision, is_known
-from controller.store.thread import StoreThread, Transaction
+from controller.store.thread import StoreThread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Checked:
 
 def save_backup(thread: StoreThread, file: Path) -> Checked:
     """Write a consistent copy of the database in use to *file* (mode 0600) and check it; Refused if it cannot be."""
-    thread.call(lambda tx: _copy(tx, file))
+    thread.call_between(lambda connection: copy_database(connection, file))
     return check_backup(file)
 
 
@@ -73,10 +73,6 @@ def restore_backup(file: Path, path: Path) -> Path | None:
         temporary.unlink(missing_ok=True)
         raise Refused(f"cannot restore {file} to {path}: {error}") from error
     return kept
-
-
-def _copy(tx: Transaction, file: Path) -> None:
-    copy_database(tx.connection, file)
 
 
 def _check(raw: sqlite3.Connection, file: Path) -> Checked:

@@ -31,11 +31,13 @@ def migrate(connection: Connection, path: Path) -> None:
     found, empty = _revision(connection)
     if found == scripts.get_current_head():
         return
+    if found is None and not empty:
+        raise Refused(f"DB_PATH: {path} is not a database of this service; set DB_PATH to another file")
     if found is not None:
         _check_known(scripts, found, path)
     if not empty:
         copy_database(connection, path.with_name(f"{path.name}.before-{scripts.get_current_head()}"))
-    _upgrade(connection, config)
+    _upgrade(connection, config, path)
 
 
 def copy_database(connection: Connection, target: Path) -> None:
@@ -95,7 +97,7 @@ def _check_known(scripts: ScriptDirectory, revision: str, path: Path) -> None:
         ) from error
 
 
-def _upgrade(connection: Connection, config: Config) -> None:
+def _upgrade(connection: Connection, config: Config, path: Path) -> None:
     # Rebuilding a table drops the old one: with foreign keys on, its rows' children would go with it.
     raw = raw_connection(connection)
     raw.execute("PRAGMA foreign_keys=OFF").close()
@@ -105,7 +107,7 @@ def _upgrade(connection: Connection, config: Config) -> None:
             command.upgrade(config, "head")
             orphan = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
             if orphan is not None:
-                raise Refused(f"migration refused: it would leave rows without their parent in table {orphan[0]}")
+                raise Refused(f"{path}: not migrated: it would leave rows without their parent in table {orphan[0]}")
     finally:
         raw.execute("PRAGMA foreign_keys=ON").close()
 

@@ -15,7 +15,6 @@ from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as Late
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -25,7 +24,6 @@ from controller.errors import Broken, ControllerError, Retry
 from controller.store.connection import close_connection, leaves_doubt, open_connection, translate_error
 from controller.store.migrate import migrate
 
-T = TypeVar("T")
 DEADLINE_S = 8.0
 """The longest a caller waits; below the ten seconds that ports.py promises."""
 LOOK_S = 0.3
@@ -86,61 +84,62 @@ class StoreThread:
         except Late:
             raise Retry(f"{self.path}: not open after {timeout_s:g} s") from None
 
-    def call(self, job: Callable[[Transaction], T], deadline_s: float = DEADLINE_S) -> T:
+    def call[T](self, job: Callable[[Transaction], T], deadline_s: float = DEADLINE_S) -> T:
         """Run *job* in one transaction and return its value; Retry when that takes longer than *deadline_s*."""
+        return self._wait(self.submit(job), deadline_s)
+
+    def call_between[T](self, job: Callable[[Connection], T], deadline_s: float = DEADLINE_S) -> T:
+        """Run *job* while no transaction is open: SQLite copies a whole file only then."""
+        return self._wait(self._queue(lambda: self._guard(job, self._current())), deadline_s)
+
+    def submit[T](self, job: Callable[[Transaction], T]) -> Future[T]:
+        """Queue *job*; the future fails with one of the four errors."""
+        return self._queue(lambda: self._commit(job))
+
+    def _queue[T](self, work: Callable[[], T]) -> Future[T]:
+        result: Future[T] = Future()
+        with self._gate:
+            if self._ended is not None:
+                raise type(self._ended)(*self._ended.args)
+            self._jobs.put(lambda trouble: _perform(work, result, trouble))
+        return result
+
+    def _wait[T](self, result: Future[T], deadline_s: float) -> T:
         if threading.get_ident() == self._ident:
             raise Broken("the store's own thread must not wait for itself")
-        result = self.submit(job)
         try:
             return result.result(deadline_s)
         except Late:
             result.cancel()
             raise Retry(f"{self.path}: the database did not answer within {deadline_s:g} s") from None
 
-    def submit(self, job: Callable[[Transaction], T]) -> Future[T]:
-        """Queue *job*; the future fails with one of the four errors."""
-        result: Future[T] = Future()
-        with self._gate:
-            if self._ended is not None:
-                raise type(self._ended)(*self._ended.args)
-            self._jobs.put(lambda trouble: self._perform(job, result, trouble))
-        return result
-
     def _serve(self, stop: threading.Event) -> None:
-        while True:
+        while not stop.is_set():
             try:
                 perform = self._jobs.get(timeout=LOOK_S)
             except queue.Empty:
-                if stop.is_set():
-                    return
                 continue
             perform(None)
 
-    def _perform(self, job: Callable[[Transaction], T], result: Future[T], trouble: ControllerError | None) -> None:
-        if not result.set_running_or_notify_cancel():
-            return
-        try:
-            if trouble is not None:
-                raise trouble
-            result.set_result(self._commit(job))
-        # Whatever a job raises belongs to its caller: raised here it would end the store for everybody.
-        except Exception as error:  # noqa: BLE001
-            result.set_exception(error if isinstance(error, ControllerError) else _defect(error))
+    def _commit[T](self, job: Callable[[Transaction], T]) -> T:
+        transaction = Transaction(self._current())
+        value = self._guard(lambda connection: _in_transaction(connection, job, transaction), transaction.connection)
+        for act in transaction.acts:
+            act()
+        return value
 
-    def _commit(self, job: Callable[[Transaction], T]) -> T:
-        connection = self._connection or self._open()
-        self._check_file()
-        transaction = Transaction(connection)
+    def _guard[T](self, job: Callable[[Connection], T], connection: Connection) -> T:
         try:
-            with connection.begin():
-                value = job(transaction)
+            return job(connection)
         except (SQLAlchemyError, sqlite3.Error) as error:
             if leaves_doubt(error):
                 self._drop()
             raise translate_error(error, self.path) from error
-        for act in transaction.acts:
-            act()
-        return value
+
+    def _current(self) -> Connection:
+        connection = self._connection or self._open()
+        self._check_file()
+        return connection
 
     def _open(self) -> Connection:
         connection = open_connection(self.path)
@@ -194,6 +193,26 @@ class StoreThread:
                 self._opened.set_exception(trouble)
         except InvalidStateError:
             return  # opened long ago
+
+
+def _perform[T](work: Callable[[], T], result: Future[T], trouble: ControllerError | None) -> None:
+    if not result.set_running_or_notify_cancel():
+        return
+    try:
+        if trouble is not None:
+            raise trouble
+        result.set_result(work())
+    # Whatever a job raises belongs to its caller: raised here it would end the store for everybody.
+    except Exception as error:  # noqa: BLE001
+        result.set_exception(error if isinstance(error, ControllerError) else _defect(error))
+    except BaseException:
+        result.set_exception(Broken("the store's thread has died"))
+        raise
+
+
+def _in_transaction[T](connection: Connection, job: Callable[[Transaction], T], transaction: Transaction) -> T:
+    with connection.begin():
+        return job(transaction)
 
 
 def _identity(path: Path) -> tuple[int, int]:
