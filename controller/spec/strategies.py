@@ -111,7 +111,7 @@ class Recreate(Part):
 
 
 def _read_strategy(value: Any) -> Any:
-    if isinstance(value, str):
+    if isinstance(value, str) and value in STRATEGIES:
         value = {"type": value}
     if isinstance(value, Mapping):
         kind = value.get("type")

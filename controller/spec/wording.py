@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from controller.spec.faults import Fault, Place
 from controller.spec.model import AppSpec
 from controller.spec.problems import Problem, quote, render_field
-from controller.spec.strategies import STRATEGIES, AnyStrategy
+from controller.spec.strategies import STRATEGIES, AnyStrategy, Rolling
 from controller.spec.tree import Fields, Items, Node, Scalar
+from controller.spec.volumes import Volume
 
 HINTS = {
     "ports": "`port` is the one that speaks HTTP, `routes` say who gets there; no port of the host is published",
@@ -96,20 +97,24 @@ def _say_unknown(root: Node, place: Place) -> str:
 
 
 def _known_fields(root: Node, place: Place) -> list[str]:
-    kind: Any = AppSpec
+    """Return the fields that the model at *place* has; a key of a mapping (a ulimit's name) leads nowhere new."""
+    kind: type[BaseModel] = AppSpec
     for step in place:
-        if isinstance(step, int):
-            continue
-        fields = kind.model_fields if kind is not None else {}
-        kind = next((found for found in _kinds(fields[step].annotation)), None) if step in fields else None
-    if place == ("strategy",):
-        node = locate(root, ("strategy", "type"))[1]
-        kinds = {str(found.model_fields["type"].default): found for found in get_args(AnyStrategy)}
-        kind = kinds.get(node.text) if isinstance(node, Scalar) else None
-    if kind is None:
-        return []
-    more = ["name"] if kind.__name__ == "Volume" else []
+        info = kind.model_fields.get(str(step))
+        if info is not None:
+            kind = _strategy_kind(root) if place[:1] == (step,) == ("strategy",) else _first_kind(info.annotation, kind)
+    more = ["name"] if kind is Volume else []
     return [info.alias or name for name, info in kind.model_fields.items()] + more
+
+
+def _strategy_kind(root: Node) -> type[BaseModel]:
+    node = locate(root, ("strategy", "type"))[1]
+    kinds = {str(kind.model_fields["type"].default): kind for kind in get_args(AnyStrategy)}
+    return kinds.get(node.text, Rolling) if isinstance(node, Scalar) else Rolling
+
+
+def _first_kind(annotation: Any, default: type[BaseModel]) -> type[BaseModel]:
+    return next(iter(_kinds(annotation)), default)
 
 
 def _kinds(annotation: Any) -> tuple[type[BaseModel], ...]:
