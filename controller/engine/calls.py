@@ -34,6 +34,12 @@ _WRAPPING = re.compile(
     r"unable to start container process|starting container process caused|container init caused|"
     r"error during container init|failed to create task for container|failed to create shim task)\s*:?\s*"
 )
+_FOR_GOOD = re.compile(
+    r"unable to find (?:user|group)|no matching entries in|mount|invalid|not supported|no such file or directory|"
+    r"permission denied|could not select device driver|error gathering device information|unknown or invalid runtime",
+    re.IGNORECASE,
+)
+"""What the engine answers with 500 though it will answer the same tomorrow."""
 _FULL = ("no space left on device", "disk quota exceeded")
 _BUSY = ("is already in progress", "port is already allocated", "context deadline exceeded", "try again")
 
@@ -182,7 +188,7 @@ class Calls:
             return Stale(f"cannot {what}: {text}")
         if code == 409:
             return Stale(f"cannot {what}: {text}")
-        if code < 500 or _RUNTIME.search(text) or "mount" in low:
+        if code < 500 or _RUNTIME.search(text) or _FOR_GOOD.search(text):
             return Refused(f"cannot {what}: {text}")
         return Retry(f"the container engine failed to {what}: {text}")
 

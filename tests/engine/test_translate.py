@@ -244,7 +244,13 @@ def test_the_list_alone_is_enough_in_need():
 
 
 def test_nonsense_in_a_label_is_survived():
-    labels = {**inspected()["Config"]["Labels"], "oton.release": "x", "oton.replica": "", "oton.made": "{", "oton.port": "?"}
+    labels = {
+        **inspected()["Config"]["Labels"],
+        "oton.release": "x",
+        "oton.replica": "",
+        "oton.made": "{",
+        "oton.port": "?",
+    }
     seen = read_replica(inspected(Config__Labels=labels), "oton", can_limit=ALL_LIMITS)
     assert (seen.release, seen.index, seen.port, seen.drift) == (0, 0, None, "")
 
