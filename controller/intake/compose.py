@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from controller.errors import Refused
-from controller.spec.parse import Document, parse_file
+from controller.spec.parse import LARGEST_BYTES, Document, parse_file
 
 _LINES = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+\Z")
 _BORDER = re.compile(rb"(---|%)")
@@ -47,6 +47,8 @@ def _ended(lines: list[bytes]) -> list[bytes]:
 
 def _verified(data: bytes, whole: bytes, document: Document, file: str, *, stays: bool) -> bytes:
     """Return *whole* if no document of *data* but the one meant has become another."""
+    if len(whole) > LARGEST_BYTES:
+        raise Refused(f"{file}: would grow to {len(whole)} bytes, allowed: at most {LARGEST_BYTES} (1M)")
     name = document.name
     old, new = parse_file(data, file), parse_file(whole, file)
     others = [other.digest for other in old.documents if other.name != name]

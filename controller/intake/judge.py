@@ -14,7 +14,7 @@ from controller.intake.removal import WINDOW_S, Absence, judge_absences
 from controller.intake.scan import FileProblem
 from controller.plan.claims import Claims, Grants, Holdings, claims_of, grant_claims
 from controller.plan.situation import Standing, Wanted
-from controller.spec.model import AppSpec
+from controller.spec.parse import Document
 
 BY_FILE = "file"
 """Who wants a spec that came by the directory and not by an upload."""
@@ -28,6 +28,8 @@ class State:
     absences: Mapping[str, Absence] = field(default_factory=dict)
     grants: Grants = field(default_factory=Grants)
     problems: tuple[FileProblem, ...] = ()
+    waited: Mapping[str, str] = field(default_factory=dict)
+    """App -> digest of the document that waits for a claim."""
 
     @property
     def homes(self) -> Mapping[str, str]:
@@ -66,20 +68,23 @@ def restore_state(stored: Mapping[str, Standing], now: float) -> State:
 def judge(before: State, facts: Facts) -> State:
     """Return how every app stands now; the same facts twice change nothing the second time."""
     absences = _judge_absences(before, facts)
-    asked = dict(_asked(before, facts.roll))
+    asked = {document.spec.name: document for document in _asked(before, facts.roll) if document.spec}
+    patient = {app for app, document in asked.items() if before.waited.get(app) == document.digest}
     holdings = Holdings(
         wanted=dict(_claims_in_force(before, absences)),
         live=facts.live,
         fixed=facts.fixed,
         owners=before.grants.owners,
     )
-    grants = grant_claims({app: claims_of(spec) for app, spec in asked.items()}, holdings)
+    claims = {app: claims_of(document.spec) for app, document in asked.items() if document.spec}
+    grants = grant_claims(claims, holdings, patient)
     together = grants.together or tuple(group for group in before.grants.together if not group & grants.moved)
     return State(
         standings=dict(_standings(before, facts, absences, grants)),
         absences=absences,
         grants=replace(grants, together=together),
         problems=facts.roll.problems,
+        waited={app: asked[app].digest for app in grants.waiting},
     )
 
 
@@ -98,14 +103,14 @@ def _judge_absences(before: State, facts: Facts) -> Mapping[str, Absence]:
     )
 
 
-def _asked(before: State, roll: Roll) -> Iterator[tuple[str, AppSpec]]:
-    """Yield the apps whose document asks for something other than what is in force."""
+def _asked(before: State, roll: Roll) -> Iterator[Document]:
+    """Yield the documents that ask for something other than what is in force."""
     for app, speaker in sorted(roll.speakers.items()):
         document = speaker.document
         standing = before.standings.get(app)
         wanted = standing.wanted if standing else None
         if document is not None and document.spec is not None and (not wanted or wanted.digest != document.digest):
-            yield app, document.spec
+            yield document
 
 
 def _claims_in_force(before: State, absences: Mapping[str, Absence]) -> Iterator[tuple[str, Claims]]:

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from controller.spec.parse import Parsed, parse_file
+from controller.spec.parse import LARGEST_BYTES, Parsed, parse_file
 
-LIMIT_BYTES = 1024**2
-"""A larger file is refused unread."""
 RACY_S = 0.1
 """A file that changed this shortly before it was read is read again: its times may be too coarse to show more."""
 
@@ -186,7 +184,7 @@ class _Walk:
             self._note(path, error)
             return
         if data is None:
-            problem = f"{file}: found {status.st_size} bytes, allowed: at most {LIMIT_BYTES} (1M)"
+            problem = f"{file}: found {status.st_size} bytes, allowed: at most {LARGEST_BYTES} (1M)"
             self._files[file] = Seen(file=file, path=path, stamp=_stamp(status), problem=problem)
         else:
             self._files[file] = _parse_seen(file, path, data, status, known)
@@ -210,8 +208,8 @@ def _load_bytes(path: Path) -> tuple[bytes | None, os.stat_result]:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
-        data = stream.read(LIMIT_BYTES + 1) if status.st_size <= LIMIT_BYTES else None
-    return (data if data is not None and len(data) <= LIMIT_BYTES else None), status
+        data = stream.read(LARGEST_BYTES + 1) if status.st_size <= LARGEST_BYTES else None
+    return (data if data is not None and len(data) <= LARGEST_BYTES else None), status
 
 
 def _parse_seen(file: str, path: Path, data: bytes, status: os.stat_result, known: Seen | None) -> Seen:

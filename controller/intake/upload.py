@@ -11,7 +11,7 @@ from pathlib import Path
 from controller.errors import Refused, Stale
 from controller.intake.compose import remove_document, replace_document
 from controller.intake.documents import names_in
-from controller.intake.scan import LIMIT_BYTES, Seen, printable
+from controller.intake.scan import Seen, printable
 from controller.intake.write import remove, save_new, save_over
 from controller.spec.parse import Document, parse_file
 
@@ -40,8 +40,6 @@ class Written:
 def parse_upload(app: str, data: bytes) -> Document:
     """Return the one valid document in *data*; raises Refused with every problem, a line each."""
     name = f"{app}.yaml"
-    if len(data) > LIMIT_BYTES:
-        raise Refused(f"{name}: found {len(data)} bytes, allowed: at most {LIMIT_BYTES} (1M)")
     parsed = parse_file(data, name)
     if parsed.problems:
         raise Refused("\n".join(problem.text for problem in parsed.problems))
@@ -71,8 +69,6 @@ def put_document(app: str, data: bytes, home: Seen | None, root: Path, tenants: 
         whole = replace_document(current, documents[0], data, home.file)
     else:
         raise _inseparable(app, home)
-    if len(whole) > LIMIT_BYTES:
-        raise Refused(f"{home.file}: would grow to {len(whole)} bytes, allowed: at most {LIMIT_BYTES} (1M)")
     if whole != current:
         save_over(Path(os.path.realpath(home.path)), whole)
     return Written(home.file, _digest(whole))

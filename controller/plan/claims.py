@@ -75,20 +75,21 @@ def claims_of_rules(rules: Iterable[Rule]) -> Claims:
     return frozenset(Claim(rule_host(rule), rule_path(rule)) for rule in rules)
 
 
-def grant_claims(asked: Mapping[str, Claims], holdings: Holdings) -> Grants:
+def grant_claims(asked: Mapping[str, Claims], holdings: Holdings, patient: Collection[str] = ()) -> Grants:
     """
     Return who may have what they ask for; *asked* holds the apps whose spec differs from the one in force.
 
     No two apps are granted one claim, nobody is granted what another keeps, and nobody waits who could move.
+    Those of *patient* have asked for the same in an earlier look: what another lets go only now they get once
+    its release without it is live, unless each waits for the other.
     """
-    book = _Book(asked, holdings)
+    book = _Book(asked, holdings, patient)
     while movers := book.next_movers():
         book.move(movers)
-    owners = book.owners()
     return Grants(
         moved=frozenset(book.moved),
-        waiting={app: foreign_claims(app, asked[app], owners) for app in sorted(asked.keys() - book.moved)},
-        owners=owners,
+        waiting={app: book.obstacles(app) for app in sorted(asked.keys() - book.moved)},
+        owners=book.owners(),
         together=book.exchanges(),
     )
 
@@ -101,8 +102,10 @@ def foreign_claims(app: str, claims: Claims, owners: Mapping[Claim, str]) -> tup
 class _Book:
     """Who has which claim, ranked: fixed routes, the last owner, what is live, the first name."""
 
-    def __init__(self, asked: Mapping[str, Claims], holdings: Holdings) -> None:
+    def __init__(self, asked: Mapping[str, Claims], holdings: Holdings, patient: Collection[str]) -> None:
         self._asked = asked
+        self._patient = frozenset(patient)
+        self._waits_in_ring = False
         self._fixed = {claim: name for name in sorted(holdings.fixed, reverse=True) for claim in holdings.fixed[name]}
         havers: dict[Claim, list[tuple[bool, bool, bool, str]]] = {}
         for app in {*holdings.wanted, *holdings.live}:
@@ -122,14 +125,21 @@ class _Book:
     def next_movers(self) -> frozenset[str]:
         """Return the largest set (or else the first single app) that may move beside those that have moved."""
         rest = sorted(self._asked.keys() - self.moved)
-        if movers := self._largest(rest):
-            return movers
-        return next((single for app in rest if (single := self._largest([app]))), frozenset())
+        for self._waits_in_ring in (False, True):
+            for some in (rest, *([app] for app in rest)):
+                if movers := self._largest(some):
+                    return movers
+        return frozenset()
 
     def owners(self) -> Mapping[Claim, str]:
         """Return the owner of every claim that somebody has."""
         claims = sorted({*self._havers, *self._fixed, *self._taken})
         return {claim: owner for claim in claims if (owner := self._keeper(claim)) is not None}
+
+    def obstacles(self, app: str) -> tuple[tuple[Claim, str], ...]:
+        """Return what *app* asks for and has to wait for, each with whoever has it."""
+        seen = ((claim, self._keeper(claim, (), app)) for claim in sorted(self._asked[app]))
+        return tuple((claim, owner) for claim, owner in seen if owner is not None and owner != app)
 
     def exchanges(self) -> tuple[frozenset[str], ...]:
         """Return the groups of apps of which one takes what another lets go."""
@@ -142,15 +152,19 @@ class _Book:
         ]
         return tuple(_joined(links))
 
-    def _keeper(self, claim: Claim, movers: Collection[str] = ()) -> str | None:
-        """Return who has *claim* whether or not those of *movers* get what they ask for."""
+    def _keeper(self, claim: Claim, movers: Collection[str] = (), taker: str = "") -> str | None:
+        """Return who has *claim*, as *taker* has to see it, even if *movers* get what they ask for."""
         if claim in self._fixed:
             return self._fixed[claim]
         for app in self._havers.get(claim, ()):
-            leaves = (app in movers or app in self.moved) and claim not in self._asked[app]
-            if not leaves:
+            if not (self._leaves(app, movers, taker) and claim not in self._asked[app]):
                 return app
         return self._taken.get(claim)
+
+    def _leaves(self, app: str, movers: Collection[str], taker: str) -> bool:
+        if taker in self._patient:
+            return app in movers and self._waits_in_ring
+        return app in movers or app in self.moved
 
     def _largest(self, rest: Iterable[str]) -> frozenset[str]:
         movers = set(rest)
@@ -162,7 +176,7 @@ class _Book:
         return frozenset(movers)
 
     def _is_stuck(self, app: str, movers: Collection[str]) -> bool:
-        return any(self._keeper(claim, movers) not in {None, app} for claim in self._asked[app])
+        return any(self._keeper(claim, movers, app) not in {None, app} for claim in self._asked[app])
 
     def _losers(self, movers: Collection[str]) -> set[str]:
         """Return those who ask for what nobody has and an earlier name asks for too."""
@@ -173,7 +187,7 @@ class _Book:
         return {
             app
             for app in movers
-            if any(first[claim] != app and self._keeper(claim, movers) is None for claim in self._asked[app])
+            if any(first[claim] != app and self._keeper(claim, movers, app) is None for claim in self._asked[app])
         }
 
 

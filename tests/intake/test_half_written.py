@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tests.intake.rig import Rig, a_document
 
 GOOD = a_document(image="shop:2")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.intake.rig import Rig, a_document, several, swap_link
 
 from controller.intake.removal import GRACE_S, WINDOW_S, Absence, judge_absences
+from tests.intake.rig import Rig, a_document, several, swap_link
 
 
 def apps(rig: Rig, names: str) -> dict[str, Path]:
@@ -265,7 +265,9 @@ def test_an_empty_file_does_not_give_its_app_up(rig: Rig):
     assert rig.gone() == {"a"}
 
 
-STEPS = st.lists(st.tuples(st.sampled_from([0.1, 1.0, 3.0, 30.0, 61.0]), st.sets(st.sampled_from("abcdef"))), max_size=12)
+STEPS = st.lists(
+    st.tuples(st.sampled_from([0.1, 1.0, 3.0, 30.0, 61.0]), st.sets(st.sampled_from("abcdef"))), max_size=12
+)
 
 
 @given(STEPS)
@@ -275,8 +277,9 @@ def test_no_app_is_removed_before_its_time_or_while_it_is_there(steps: list[tupl
     for wait, absent in [(0.0, set[str]()), *steps]:
         now += wait
         last_seen.update(dict.fromkeys(set("abcdef") - absent, now))
-        before, absences = absences, judge_absences(
-            absences, present=set("abcdef") - absent, absent=absent, ordered=(), shaken="", now=now
+        before, absences = (
+            absences,
+            judge_absences(absences, present=set("abcdef") - absent, absent=absent, ordered=(), shaken="", now=now),
         )
         assert absences.keys() == absent
         for app, absence in absences.items():

@@ -65,6 +65,28 @@ def test_who_may_have_what(why: str, asked: dict[str, Claims], holdings: Holding
     assert {app: " ".join(sorted({owner for _, owner in places})) for app, places in grants.waiting.items()} == waiting
 
 
+@pytest.mark.parametrize(
+    ("why", "patient", "moved"),
+    [
+        ("both changed in one look", "", "a b"),
+        ("who waited longer waits for the release", "b", "a"),
+        ("it does not matter whether the owner waited, too", "a", "a b"),
+    ],
+)  # fmt: skip
+def test_who_waited_gets_it_once_the_release_without_it_is_live(why: str, patient: str, moved: str):
+    before = holding(each(a="x"), each(a="x"))
+    assert grant_claims(each(a="y", b="x"), before, patient).moved == frozenset(moved.split()), why
+    after = holding(each(a="y"), each(a="y"))
+    assert grant_claims(each(b="x"), after, patient).moved == {"b"}
+
+
+def test_those_that_wait_for_each_other_move_whenever_they_asked():
+    before = holding(each(a="x", b="y", c="z"), each(a="x", b="y", c="z"))
+    for patient in ("", "a", "b", "ab"):
+        assert grant_claims(each(a="y", b="x", d="z"), before, patient).moved == {"a", "b"}
+    assert grant_claims(each(c="", d="z"), before, "d").waiting == {"d": ((Claim("z"), "c"),)}
+
+
 def test_those_that_exchange_claims_move_together():
     holdings = holding(each(a="x", b="y", c="z", d="w"))
     grants = grant_claims(each(a="y", b="x", c="z v", d="", e="w"), holdings)
@@ -124,6 +146,7 @@ def test_foreign_claims_are_those_of_others():
 
 
 NAMES = "abcdef"
+SOME_NAMES = st.sets(st.sampled_from(NAMES))
 CLAIMS = st.frozensets(st.sampled_from([Claim(host) for host in "uvwxyz"]), max_size=4)
 
 
@@ -133,7 +156,8 @@ def worlds(draw: st.DrawFn) -> tuple[dict[str, Claims], Holdings]:
     holdings = Holdings(fixed=draw(st.dictionaries(st.sampled_from(["fixed 1", "fixed 2"]), CLAIMS, max_size=1)))
     for _ in range(draw(st.integers(0, 4))):
         asked = draw(st.dictionaries(st.sampled_from(NAMES), CLAIMS))
-        holdings = follow(holdings, asked, grant_claims(asked, holdings), lagging=draw(st.sets(st.sampled_from(NAMES))))
+        grants = grant_claims(asked, holdings, draw(SOME_NAMES))
+        holdings = follow(holdings, asked, grants, lagging=draw(SOME_NAMES))
     return draw(st.dictionaries(st.sampled_from(NAMES), CLAIMS)), holdings
 
 
@@ -152,10 +176,12 @@ def shuffled(items: Mapping[str, Claims], seed: int) -> dict[str, Claims]:
     return {key: items[key] for key in order}
 
 
-@given(worlds())
-def test_no_claim_is_granted_to_two_or_to_one_while_another_keeps_it(world: tuple[dict[str, Claims], Holdings]):
+@given(worlds(), SOME_NAMES)
+def test_no_claim_is_granted_to_two_or_to_one_while_another_keeps_it(
+    world: tuple[dict[str, Claims], Holdings], patient: set[str]
+):
     asked, before = world
-    grants = grant_claims(asked, before)
+    grants = grant_claims(asked, before, patient)
     for app in grants.moved:
         for other in {*before.wanted, *before.live, *grants.moved, *before.fixed} - {app}:
             has = before.wanted.get(other, frozenset()) | before.live.get(other, frozenset())
@@ -164,10 +190,10 @@ def test_no_claim_is_granted_to_two_or_to_one_while_another_keeps_it(world: tupl
                 assert before.owners[claim] == app, "only what was given away earlier may still be live elsewhere"
 
 
-@given(worlds())
-def test_specs_in_force_never_share_a_claim(world: tuple[dict[str, Claims], Holdings]):
+@given(worlds(), SOME_NAMES)
+def test_specs_in_force_never_share_a_claim(world: tuple[dict[str, Claims], Holdings], patient: set[str]):
     asked, before = world
-    after = follow(before, asked, grant_claims(asked, before))
+    after = follow(before, asked, grant_claims(asked, before, patient))
     owned = [claim for app in after.wanted for claim in after.wanted[app]]
     assert len(owned) == len(set(owned))
     assert not set(owned) & {claim for claims in before.fixed.values() for claim in claims}
@@ -185,10 +211,10 @@ def test_the_order_of_names_in_the_input_changes_nothing(world: tuple[dict[str, 
     assert grant_claims(shuffled(asked, seed), other) == grant_claims(asked, before)
 
 
-@given(worlds())
-def test_nobody_waits_who_could_move(world: tuple[dict[str, Claims], Holdings]):
+@given(worlds(), SOME_NAMES)
+def test_nobody_waits_without_another_who_has_it(world: tuple[dict[str, Claims], Holdings], patient: set[str]):
     asked, before = world
-    grants = grant_claims(asked, before)
+    grants = grant_claims(asked, before, patient)
     after = follow(before, asked, grants)
     assert grants.waiting.keys() == asked.keys() - grants.moved
     for app, places in grants.waiting.items():
