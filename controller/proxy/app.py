@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from controller.proxy.doors import Door, open_door
+from controller.proxy.doors import Door, Surroundings
 from controller.proxy.limits import Limits
 from controller.proxy.meter import Meter
 from controller.proxy.pool import Pool
-from controller.routing.choose import Draw, Shares, sticky_index
+from controller.proxy.replies import AnswerReader
+from controller.routing.choose import Draw, Shares, sticky_index, sticky_value
 from controller.routing.table import AppRoutes, Group
 
 _DRAIN_S = 30.0
@@ -35,6 +36,8 @@ class Shop:
     limits: Limits
     meter: Meter
     draw: Draw
+    reader: AnswerReader
+    around: Surroundings
     report: Callable[[dict[str, Any]], None]
     warm: set[Pool] = field(default_factory=set)
     """Upstreams with unused connections."""
@@ -79,13 +82,14 @@ class App:
         self.name = name
         self.shop = shop
         self.routes = AppRoutes(app=name)
-        self.door: Door | None = None
-        """Checks and edits of its policy; None where there are none."""
+        self.door = Door(name, self.routes.policy, shop.around)
         self.in_flight = 0
         self.budget = Budget(shop.limits)
         self.held: deque[Held] = deque()
         self.held_bytes = 0
         self.marks: dict[str, int | str] = {}
+        """What a cookie may say now, and what it stands for; empty where clients are not kept anywhere."""
+        self._key = ""
         self._pools: dict[str, Pool] = {}
         self._usable: dict[Group, list[Pool]] = {"live": [], "preview": []}
         self._assets: list[Pool] = []
@@ -98,8 +102,8 @@ class App:
     def take(self, routes: AppRoutes | None, version: int, key: str, now: float, steady: float) -> None:
         """Make *routes* the app's entry (None: the app is gone), and start what follows from it."""
         before, self.routes = self.routes, routes or AppRoutes(app=self.name)
-        if self.routes.policy != before.policy or self.door is None:
-            self.door = open_door(self.routes.policy)
+        if self.routes.policy != before.policy:
+            self.door = Door(self.name, self.routes.policy, self.shop.around)
         if self.routes.weights != before.weights:
             self._shares = Shares(self.routes.weights) if self.routes.weights else None
         wanted = {upstream.id: upstream for upstream in self.routes.upstreams}
@@ -109,13 +113,15 @@ class App:
             if pool is None or moved:
                 if pool is not None:
                     self._vanish(pool)
-                pool = self._pools[upstream.id] = Pool(upstream, self.shop.limits, self.shop.warm)
+                pool = self._pools[upstream.id] = Pool(upstream, self.shop.limits, self.shop.reader, self.shop.warm)
             self._move(pool, upstream.state, now, steady, upstream.until)
             pool.upstream = upstream
             pool.ejected_until = 0.0
         for name in [name for name in self._pools if name not in wanted]:
             self._vanish(self._pools[name])
         self._sort()
+        self._key = key
+        self.marks = {}
         if self.routes.policy.sticky or self.routes.weights:
             self.marks = dict(sticky_index(key, {u.release for u in self.routes.upstreams}, wanted))
         if self.routes.mode == "hold" and any(pool.leaving for pool in self._pools.values()):
@@ -186,17 +192,9 @@ class App:
 
     # Leaving.
 
-    def enter(self, pool: Pool, item: Any) -> None:
-        """Count *item* as open on *pool*; the pick and this are one step."""
-        pool.active += 1
-        pool.open.add(item)
-
-    def exit(self, pool: Pool, item: Any) -> None:
-        """Count *item* as ended; tells the controller when that was the last one of a leaving upstream."""
-        pool.active -= 1
-        pool.open.discard(item)
-        if pool.leaving and not pool.active:
-            self._tell_drained(pool)
+    def emptied(self, pool: Pool) -> None:
+        """The last one open on a leaving upstream ended: tell the controller."""
+        self._tell_drained(pool)
 
     def _report_drained(self, wanted: dict[str, Any], version: int) -> None:
         for name, pool in list(self._pools.items()):
@@ -241,6 +239,11 @@ class App:
         if avoid is not None and len(pools) > 1:
             pools = [pool for pool in pools if pool is not avoid]
         return self.shop.draw.fewest(pools)
+
+    def mark_of(self, pool: Pool) -> str:
+        """Return what a client's cookie has to say so that it comes back to *pool*, or to its release."""
+        upstream = pool.upstream
+        return sticky_value(self._key, upstream.release, upstream.id if self.routes.policy.sticky else None)
 
     def pick_assets(self) -> Pool | None:
         """Return an upstream of the old release that is kept for its assets."""

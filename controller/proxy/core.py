@@ -15,6 +15,9 @@ from controller.proxy.app import App, Shop
 from controller.proxy.framing import Fields
 from controller.proxy.limits import Limits
 from controller.proxy.meter import Meter
+from controller.proxy.passwords import Passwords
+from controller.proxy.rates import Rates
+from controller.proxy.replies import AnswerReader
 from controller.proxy.wheel import Wheel
 from controller.routing.choose import Draw
 from controller.routing.match import Matcher, compile_table
@@ -71,7 +74,12 @@ class Core:
         self.log_query = log_query
         self.meter = Meter()
         self.wheel = Wheel()
-        self.shop = Shop(limits, self.meter, Draw(worker + os.getpid()), report)
+        self.rates = Rates(shared)
+        self.passwords = Passwords()
+        self.tls_port: int | None = None
+        self.shop = Shop(
+            limits, self.meter, Draw(worker + os.getpid()), AnswerReader(limits.answer_header_count), self, report
+        )
         self.live = Live(Table(), compile_table(Table()), {})
         self.clients: set[Connection] = set()
         self.per_address: dict[str, int] = {}
@@ -199,6 +207,10 @@ class Core:
         counted["lag_s"], self.lag_s = round(self.lag_s, 4), 0.0
         counted["version"] = self.live.table.version
         return counted
+
+    def covers(self, host: str) -> bool:
+        """Say whether there is a certificate for *host*."""
+        return False
 
     # The clockwork.
 

@@ -1,8 +1,7 @@
 """
-Where a message begins and ends, read so strictly that no other parser can read it differently.
+What a request's head says, read so strictly that no other parser can read it differently.
 
-A head is framed here, checked here byte by byte, and split by llhttp, so two readers have to agree. Bodies
-are counted down, or read chunk by chunk with offsets, so that what follows a message never becomes part of it.
+A request's head is framed here, checked here byte by byte, and split by llhttp, so two readers have to agree.
 """
 
 from __future__ import annotations
@@ -17,12 +16,10 @@ from controller.routing.match import BadTarget, normalise_host
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _FIELDS = rb"((?:" + TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n"
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([01])")
-_FIELD_BLOCK = re.compile(_FIELDS)
-_RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*+)?\r\n" + _FIELDS)
+FIELD_BLOCK = re.compile(_FIELDS)
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]+)(/[^#]*|\?[^#]*)?", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+LENGTH = re.compile(rb"[0-9]{1,18}")
 
 METHODS = frozenset(
     b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND"
@@ -65,30 +62,16 @@ class Fields:
     html: bool = False
     request_id: bytes = b""
     cookie: bytes = b""
+    """All of them, in one line."""
     authorization: bytes = b""
+    has_body: bool = False
     forwarded_for: bytes = b""
     forwarded: tuple[bytes, ...] = ()
     """Lines that only a trusted proxy may have sent."""
     version: int = 1
     """The HTTP/1 minor version under which the block was read."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """The head of a replica's answer."""
-
-    status: int
-    version: int
-    line: bytes
-    """The reason, as it came."""
-    lines: list[bytes]
-    """Header lines that go on, hop-by-hop ones left out."""
-    length: int | None = None
-    chunked: bool = False
-    close: bool = False
-    upgrade: bytes = b""
-    content_type: bytes = b""
-    location: bytes = b""
+    last: bool = False
+    """The client wants the connection closed after this request."""
 
 
 class _Splitter:
@@ -111,7 +94,7 @@ def parse_line(line: bytes) -> tuple[bytes, bytes, int]:
 
 def parse_fields(line: bytes, block: bytes, limit: int) -> Fields:
     """Read a header block that ends with its empty line; *line* is the request line before it."""
-    if _FIELD_BLOCK.fullmatch(block) is None:
+    if FIELD_BLOCK.fullmatch(block) is None:
         raise BadMessage("header line")
     splitter = _Splitter()
     try:
@@ -141,6 +124,7 @@ def _gather(pairs: list[tuple[bytes, bytes, bytes]], version: int) -> Fields:
     _frame(fields, seen, version)
     fields.close = b"close" in named
     fields.keep_alive = b"keep-alive" in named
+    fields.last = fields.close or (version == 0 and not fields.keep_alive)
     fields.websocket = _wants_websocket(seen, named, version)
     fields.html = b"text/html" in seen.get(b"accept", b"")
     wished = seen.get(b"x-request-id", b"")
@@ -195,14 +179,15 @@ def _frame(fields: Fields, seen: dict[bytes, bytes], version: int) -> None:
             raise BadMessage("Transfer-Encoding")
         fields.chunked = True
     elif length is not None:
-        if _LENGTH.fullmatch(length) is None:
+        if LENGTH.fullmatch(length) is None:
             raise BadMessage("Content-Length")
         fields.length = int(length)
+    fields.has_body = fields.chunked or bool(fields.length)
     expect = seen.get(b"expect")
     if expect is not None and version == 1:
         if expect.lower() != b"100-continue":
             raise BadMessage("Expect")
-        fields.expect = fields.chunked or bool(fields.length)
+        fields.expect = fields.has_body
 
 
 def _wants_websocket(seen: dict[bytes, bytes], named: frozenset[bytes], version: int) -> bool:
@@ -234,141 +219,6 @@ def split_target(target: bytes, host: bytes) -> tuple[bytes, bytes]:
         raise BadMessage("target and Host disagree")
     rest = found[2] or b"/"
     return (rest if rest[:1] == b"/" else b"/" + rest), found[1]
-
-
-def parse_answer(head: bytes, limit: int) -> Answer:
-    """Read the head of an answer, with its empty line, by the same rules as a request's."""
-    found = _RESPONSE.fullmatch(head)
-    if found is None:
-        raise BadMessage("answer head")
-    lines = head.split(b"\r\n")
-    if len(lines) - 3 > limit:
-        raise BadMessage("too many headers")
-    kept: list[bytes] = []
-    answer = Answer(int(found[2]), 1 if found[1] == b"1" else 0, lines[0][9:], kept)
-    special: list[tuple[bytes, bytes]] = []
-    for line in lines[1:-2]:
-        name, _, value = line.partition(b":")
-        low = name.lower()
-        if low in _ANSWER_SPECIAL:
-            special.append((low, value.strip(b" \t")))
-            if low in HOP_BY_HOP:
-                continue
-        kept.append(line)
-    _take_special(answer, special)
-    return answer
-
-
-_ANSWER_SPECIAL = HOP_BY_HOP | {b"content-length", b"content-type", b"location"}
-
-
-def _take_special(answer: Answer, special: list[tuple[bytes, bytes]]) -> None:
-    for low, value in special:
-        if low == b"content-length":
-            if answer.length is not None or _LENGTH.fullmatch(value) is None:
-                raise BadMessage("Content-Length of the answer")
-            answer.length = int(value)
-        elif low == b"transfer-encoding":
-            if answer.chunked or value.lower() != b"chunked" or answer.version == 0:
-                raise BadMessage("Transfer-Encoding of the answer")
-            answer.chunked = True
-        elif low == b"connection":
-            _take_connection(answer, value.lower())
-        elif low == b"content-type":
-            answer.content_type = value
-        elif low == b"upgrade":
-            answer.upgrade = value.lower()
-        elif low == b"location":
-            answer.location = value
-    if answer.chunked and answer.length is not None:
-        raise BadMessage("both lengths in the answer")
-
-
-def _take_connection(answer: Answer, value: bytes) -> None:
-    if value == b"keep-alive":
-        return
-    names = {part.strip(b" \t") for part in value.split(b",")}
-    answer.close = answer.close or b"close" in names
-    drop = names - {b"close", b"keep-alive", b"upgrade", b"content-length", b"content-type", b"set-cookie"}
-    if drop:
-        answer.lines[:] = [line for line in answer.lines if line.partition(b":")[0].lower() not in drop]
-
-
-class ChunkReader:
-    """Reads a chunked body; `feed` returns the payload so far, `done` and `rest` say where it ended."""
-
-    __slots__ = ("_left", "_line", "_trailers", "done", "rest")
-
-    def __init__(self) -> None:
-        self._left = -1
-        """Payload bytes left in this chunk; -1: at a size line, -2: in the trailers, -3: at a chunk's line end."""
-        self._line = b""
-        self._trailers = 0
-        self.done = False
-        self.rest = b""
-
-    def feed(self, data: bytes) -> bytes:
-        """Return the payload in *data*; raises BadMessage where it is not exactly chunked."""
-        if self._line:
-            data = self._line + data
-            self._line = b""
-        pieces: list[bytes] = []
-        at = 0
-        size = len(data)
-        while at < size:
-            if self._left > 0:
-                piece = data[at : at + self._left]
-                pieces.append(piece)
-                at += len(piece)
-                self._left -= len(piece)
-                if self._left == 0:
-                    self._left = -3
-                continue
-            at = self._read_line(data, at)
-            if self.done or at < 0:
-                break
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _read_line(self, data: bytes, at: int) -> int:
-        """Read the line at *at*; return where the next begins, or -1 where it is not complete yet."""
-        end = data.find(b"\n", at)
-        if end < 0:
-            self._line = data[at:]
-            if len(self._line) > _LINE_LIMIT or b"\r" in self._line[:-1] or (self._left == -3 and self._line != b"\r"):
-                raise BadMessage("chunk line")
-            return -1
-        if end == at or data[end - 1] != 13:
-            raise BadMessage("bare LF in a chunk line")
-        line = data[at : end - 1]
-        if self._left == -3:
-            if line:
-                raise BadMessage("chunk longer than its size")
-            self._left = -1
-        elif self._left == -1:
-            self._take_size(line)
-        else:
-            self._take_trailer(line, data, end + 1)
-        return end + 1
-
-    def _take_size(self, line: bytes) -> None:
-        found = _SIZE.fullmatch(line) if len(line) <= _LINE_LIMIT else None
-        if found is None:
-            raise BadMessage("chunk size")
-        size = int(found[1], 16)
-        self._left = size if size else -2
-
-    def _take_trailer(self, line: bytes, data: bytes, after: int) -> None:
-        if not line:
-            self.done = True
-            self.rest = data[after:]
-            return
-        self._trailers += len(line)
-        if self._trailers > _TRAILER_LIMIT or _FIELD_BLOCK.fullmatch(line + b"\r\n\r\n") is None:
-            raise BadMessage("trailer")
-
-
-_LINE_LIMIT = 1024
-_TRAILER_LIMIT = 16 * 1024
 
 
 def refuse_bare_ends(data: bytes) -> None:

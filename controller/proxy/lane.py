@@ -149,20 +149,19 @@ class Client(asyncio.Protocol):
         """Say whether reading is stopped."""
         return self._stopped
 
-    def finished(self) -> None:
+    def finished(self, now: float) -> None:
         """The exchange is over: take the next request, or close."""
         exchange, self._exchange = self._exchange, None
         if self.closing or self._eof:
             self._part(clean=exchange is None or exchange.body_done)
             return
-        now = monotonic()
         self._head_due = NEVER
         due = now + self.core.limits.keepalive_s
         if due < self.parked:
             self.core.wheel.arm(self, due)
         else:
             self.due = due
-        if not self._pumping:
+        if not self._pumping and (self._buffer or self._stopped):
             self._pump()
 
     def become_tunnel(self, tunnel: Tunnel) -> bytes:
@@ -278,20 +277,18 @@ class Client(asyncio.Protocol):
     def _start(self, method: bytes, target: bytes, name: str, fields: Fields, rest: bytes) -> None:
         live = self.core.live
         match = live.matcher.find(name, target.partition(b"?")[0].decode("latin-1"))
-        exchange = self._exchange = Exchange(self, self.core, method, target, fields)
-        self._buffer = b""
-        if fields.close or (fields.version == 0 and not fields.keep_alive):
+        now = monotonic()
+        exchange = self._exchange = Exchange(self, self.core, method, target, fields, now)
+        if fields.last:
             self.closing = True
+        self._buffer = b"" if fields.has_body else rest
         if match is None:
-            exchange.body_done = not fields.length and not fields.chunked
-            self._buffer = rest
+            if fields.has_body:
+                exchange.body_done = False
             exchange.refuse(404)
             return
-        if rest and not (fields.length or fields.chunked):
-            self._buffer = rest
-            rest = b""
-        exchange.begin(match.rule, live.apps[match.app])
-        if rest and self._exchange is exchange and not exchange.body_done:
+        exchange.begin(match.rule, live.apps[match.app], now)
+        if rest and fields.has_body and self._exchange is exchange:
             self._buffer = exchange.take_body(rest)
 
     def _refuse(self, bad: BadMessage) -> None:

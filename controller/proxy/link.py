@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from controller.proxy.framing import Answer, BadMessage, ChunkReader, parse_answer
+from controller.proxy.chunks import ChunkReader
+from controller.proxy.framing import BadMessage
 from controller.proxy.limits import Limits
+from controller.proxy.replies import Answer, AnswerReader
 
 _HEAD, _LENGTH, _CHUNKED, _CLOSE, _IDLE, _TUNNEL = range(6)
 
@@ -38,11 +40,15 @@ class Home(Protocol):
 class Link(asyncio.Protocol):
     """A connection to one replica, used by one exchange at a time."""
 
-    __slots__ = ("_chunks", "_head", "_left", "_limits", "_state", "_tunnel", "fresh", "home", "idle_since", "reusable", "taker", "transport")
+    __slots__ = (
+        "_chunks", "_head", "_left", "_limits", "_reader", "_state", "_tunnel",
+        "fresh", "home", "idle_since", "paused", "reusable", "taker", "transport",
+    )  # fmt: skip
 
-    def __init__(self, home: Home, limits: Limits) -> None:
+    def __init__(self, home: Home, limits: Limits, reader: AnswerReader) -> None:
         self.home = home
         self._limits = limits
+        self._reader = reader
         self.taker: Taker | None = None
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
         self._state = _IDLE
@@ -54,6 +60,7 @@ class Link(asyncio.Protocol):
         self.fresh = True
         """Nothing was ever answered on it."""
         self.idle_since = 0.0
+        self.paused = False
 
     def expect(self, taker: Taker) -> None:
         """Read the next answer for *taker*."""
@@ -67,6 +74,18 @@ class Link(asyncio.Protocol):
         self.reusable = False
         if self.transport is not None:
             self.transport.abort()
+
+    def pause(self) -> None:
+        """Read no more until `resume`."""
+        if not self.paused:
+            self.paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self.paused:
+            self.paused = False
+            self.transport.resume_reading()
 
     def tunnel(self, protocol: asyncio.Protocol) -> None:
         """Hand every byte from now on to *protocol*."""
@@ -111,30 +130,31 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._read(data)
+            if self._state == _HEAD:
+                self._read_head(data)
+            else:
+                self._read_body(data)
         except BadMessage as bad:
             taker = self.taker
             self.close()
             if taker is not None:
                 taker.broken(f"answer: {bad.why}")
 
-    def _read(self, data: bytes) -> None:
-        state = self._state
-        if state == _HEAD:
-            self._read_head(data)
-        elif state == _LENGTH:
-            self._read_length(data)
-        elif state == _CHUNKED:
-            self._read_chunks(data)
-        elif state == _CLOSE:
-            assert self.taker is not None
-            self.taker.flows(data, False)
-        elif state == _TUNNEL:
+    def _read_body(self, data: bytes) -> None:
+        state, taker = self._state, self.taker
+        if state == _TUNNEL:
             assert self._tunnel is not None
             self._tunnel.data_received(data)
-        else:
+        elif state == _IDLE or taker is None:
             # Bytes after an answer are nobody's: the next exchange would take them for its own.
             self.close()
+        elif state == _LENGTH:
+            data, last = self._count_down(data)
+            taker.flows(data, last)
+        elif state == _CHUNKED:
+            self._read_chunks(data, taker)
+        else:
+            taker.flows(data, False)
 
     def _read_head(self, data: bytes) -> None:
         if self._head:
@@ -148,7 +168,7 @@ class Link(asyncio.Protocol):
             return
         if end > self._limits.answer_header_bytes:
             raise BadMessage("head too large")
-        answer = parse_answer(data[:end], self._limits.answer_header_count)
+        answer = self._reader.read(data if end == len(data) else data[:end])
         self.fresh = False
         if answer.status < 200:
             self._take_interim(answer, data[end:])
@@ -172,7 +192,7 @@ class Link(asyncio.Protocol):
     def _begin_body(self, answer: Answer, body: bytes) -> None:
         taker = self.taker
         assert taker is not None
-        self.reusable = answer.version == 1 and not answer.close
+        self.reusable = not answer.close
         if taker.head_only or answer.status in (204, 304):
             if body:
                 self.reusable = False
@@ -193,12 +213,6 @@ class Link(asyncio.Protocol):
             self._state = _CLOSE
             taker.answered(answer, body, False)
 
-    def _read_length(self, data: bytes) -> None:
-        taker = self.taker
-        assert taker is not None
-        data, last = self._count_down(data)
-        taker.flows(data, last)
-
     def _count_down(self, data: bytes) -> tuple[bytes, bool]:
         left = self._left - len(data)
         if left > 0:
@@ -211,9 +225,9 @@ class Link(asyncio.Protocol):
         self._end()
         return data, True
 
-    def _read_chunks(self, data: bytes) -> None:
-        taker, chunks = self.taker, self._chunks
-        assert taker is not None and chunks is not None
+    def _read_chunks(self, data: bytes, taker: Taker) -> None:
+        chunks = self._chunks
+        assert chunks is not None
         payload = chunks.feed(data)
         last = self._ended_chunks()
         if payload or last:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from controller.proxy.limits import Limits
 from controller.proxy.link import Link, Taker
+from controller.proxy.replies import AnswerReader
 from controller.routing.table import Upstream
 
 
@@ -38,11 +39,12 @@ class Open(Protocol):
 class Pool:
     """One upstream of one app, as this worker sees it."""
 
-    __slots__ = ("_idle", "_limits", "_tasks", "_warm", "active", "ejected_until", "leaving", "open", "reported", "upstream")
+    __slots__ = ("_idle", "_limits", "_reader", "_tasks", "_warm", "active", "ejected_until", "leaving", "open", "reported", "upstream")
 
-    def __init__(self, upstream: Upstream, limits: Limits, warm: set[Pool]) -> None:
+    def __init__(self, upstream: Upstream, limits: Limits, reader: AnswerReader, warm: set[Pool]) -> None:
         self.upstream = upstream
         self._limits = limits
+        self._reader = reader
         self._warm = warm
         """Every pool of the worker with unused connections; `sweep` is for these."""
         self._idle: deque[Link] = deque()
@@ -61,17 +63,16 @@ class Pool:
         idle = self._idle
         while idle:
             link = idle.pop()
-            if not link.reusable:
-                continue
-            if now - link.idle_since <= longest_s:
+            if link.reusable and now - link.idle_since <= longest_s:
                 return link
-            idle.append(link)
-            return None
+            if link.reusable:
+                idle.append(link)
+                return None
         return None
 
     def connect(self, taker: Taker) -> Link:
         """Open a connection for *taker*, who is told whether it worked unless the link was closed by then."""
-        link = Link(self, self._limits)
+        link = Link(self, self._limits, self._reader)
         link.taker = taker
         task = asyncio.get_running_loop().create_task(self._connect(link))
         if not task.done():

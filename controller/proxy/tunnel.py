@@ -30,6 +30,13 @@ class Near(Timed, Protocol):
     def close(self) -> None: ...
 
 
+class Clockwork(Protocol):
+    """The worker's limits and deadlines."""
+
+    limits: Limits
+    wheel: Wheel
+
+
 class Ledger(Protocol):
     """Who is told when the tunnel has ended."""
 
@@ -117,13 +124,13 @@ class _Upward(asyncio.Protocol):
 class Tunnel:
     """One open WebSocket."""
 
-    def __init__(self, ledger: Ledger, near: Near, link: Link, idle_s: float, limits: Limits, wheel: Wheel) -> None:
+    def __init__(self, ledger: Ledger, near: Near, link: Link, idle_s: float, clockwork: Clockwork) -> None:
         self._ledger = ledger
         self.near = near
         self._link = link
         self._idle_s = idle_s
-        self._limits = limits
-        self._wheel = wheel
+        self._limits = clockwork.limits
+        self._wheel = clockwork.wheel
         self.upward = _Upward(self)
         self._from_client = FrameCursor()
         self._from_replica = FrameCursor()
@@ -241,12 +248,12 @@ class Tunnel:
 
     def pause(self) -> None:
         """The client does not read as fast as the replica sends."""
-        self._link.transport.pause_reading()
+        self._link.pause()
 
     def resume(self) -> None:
         """The client reads again."""
         if not self._over:
-            self._link.transport.resume_reading()
+            self._link.resume()
 
     def _touch(self) -> None:
         due = min(self._end_due, monotonic() + self._idle_s)
