@@ -66,13 +66,13 @@ class Lock:
         except OSError as error:
             raise Refused(f"OTON_STATE: the lock handed down is not open: {error.strerror}") from error
         if not (_try_lock(fd) and lock.still_ours()):
-            raise Refused(f"OTON_STATE: the lock of {state} was replaced; stop whoever uses that directory and start again")
+            raise Refused(f"OTON_STATE: the lock of {state} was replaced; stop whoever uses it and start again")
         return lock
 
     def still_ours(self) -> bool:
         """Say whether the lock's file is still the one that we hold; False when it is gone or replaced."""
         try:
-            held, there = os.fstat(self.fd), os.stat(self._place, follow_symlinks=False)
+            held, there = os.fstat(self.fd), self._place.lstat()
         except OSError:
             return False
         return stat.S_ISREG(there.st_mode) and (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
@@ -97,4 +97,4 @@ def _try_lock(fd: int) -> bool:
 def _say_taken(state: Path, fd: int) -> str:
     owner = os.pread(fd, 32, 0).decode(errors="replace").strip()
     by = f" (process {owner})" if owner.isdigit() else ""
-    return f"OTON_STATE: {state} is in use by another service{by}; stop it, or give this one a state directory of its own"
+    return f"OTON_STATE: {state} is in use by another service{by}; stop it, or choose another state directory"

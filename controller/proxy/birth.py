@@ -47,6 +47,6 @@ def parse_birth(text: str) -> Birth:
     """Read what `Birth.render` wrote; unknown fields are ignored."""
     raw: Mapping[str, Any] = json.loads(text)
     known = {field.name for field in fields(Birth)}
-    return Birth(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in raw.items() if name in known}
-    )
+    given: dict[str, Any] = {name: value for name, value in raw.items() if name in known}
+    given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    return Birth(**given)

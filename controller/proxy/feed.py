@@ -40,12 +40,22 @@ _KEPT_REPORTS = 1000
 class Feed(asyncio.Protocol):
     """Keeps one worker's table as the controller wants it."""
 
-    def __init__(self, *, worker: int, take: Callable[[Table], None], complain: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        *,
+        worker: int,
+        take: Callable[[Table], None],
+        complain: Callable[[str], None],
+        take_certificates: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        folder: Path = Path(),
+    ) -> None:
         self.table = Table()
         self.first: int | None = None
         """Version of the first table that this worker ever had; None before it."""
         self._worker = worker
         self._take = take
+        self._take_certificates = take_certificates
+        self._folder = folder
         self._complain = complain
         self._reader = LineReader()
         self._transport: asyncio.Transport | None = None
@@ -61,20 +71,21 @@ class Feed(asyncio.Protocol):
         while True:
             try:
                 self._lost.clear()
-                await loop.create_unix_connection(lambda: self, SOCKET)
+                await loop.create_unix_connection(lambda: self, str(self._folder / SOCKET))
                 attempt = 0
                 await self._lost.wait()
             except OSError:
                 attempt += 1
             # Jitter, because a controller that comes back is met by every worker at once.
-            await asyncio.sleep(random.uniform(0.5, 1.0) * min(_BACKOFF_MOST_S, _BACKOFF_S * 2 ** min(attempt, 8)))
+            jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+            await asyncio.sleep(jitter * min(_BACKOFF_MOST_S, _BACKOFF_S * 2 ** min(attempt, 8)))
 
     async def wait_for_table(self, patience_s: float) -> None:
         """Return once there is a table to serve from: the controller's, or after *patience_s* that of the snapshot."""
         try:
             await asyncio.wait_for(self._has_table.wait(), patience_s)
         except TimeoutError:
-            if (table := load_snapshot(Path(SNAPSHOT))) is not None and self.first is None:
+            if (table := load_snapshot(self._folder / SNAPSHOT)) is not None and self.first is None:
                 self._put_in_force(table)
             self._complain("no controller: serving from the " + ("snapshot" if self.first else "empty table"))
 
@@ -99,7 +110,13 @@ class Feed(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         for message in self._reader.feed(data):
             if "apps" in message:
-                self._receive(message)
+                try:
+                    self._receive(message)
+                except (ValueError, TypeError, KeyError) as error:
+                    # Unconfirmed, it ends this worker by the controller's order; what is in force stays till then.
+                    self._complain(f"a table cannot be read: {error!r}")
+            elif "certificates" in message:
+                self._take_certificates(message["certificates"])
             elif "welcome" in message:
                 self._has_table.set()
             elif message.get("send") == "table":

@@ -76,8 +76,9 @@ def _load_worker() -> Serve:
 
 
 def _explain(birth: Birth, error: Exception) -> str:
-    who = "we" if birth.uid is None else f"uid {birth.uid}"
-    return f"OTON_PROXY_USER: {who} cannot load the proxy ({error}); the program and its Python must be readable for that user"
+    if birth.uid is None:
+        return f"the proxy cannot be loaded: {error}"
+    return f"OTON_PROXY_USER: as uid {birth.uid} the proxy cannot be loaded ({error}); can it read the program's files?"
 
 
 def _say(control: socket.socket, message: Mapping[str, Any]) -> None:
@@ -99,12 +100,12 @@ class _Nursery:
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         while True:
-            ready, _, _ = select.select([self._control, self._woken], [], [])
+            ready, _, _ = select.select([self._control.fileno(), self._woken], [], [])
             if self._woken in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._woken, 4096)
                 self._reap()
-            if self._control in ready and not self._obey():
+            if self._control.fileno() in ready and not self._obey():
                 return 0
 
     def _obey(self) -> bool:

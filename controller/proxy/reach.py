@@ -15,7 +15,8 @@ from pathlib import Path
 
 def keep_within_reach(uid: int, gid: int) -> tuple[str, ...]:
     """Make imports work for *uid*, whom we are about to become; return the folders it could not reach."""
-    blocked = {entry: _hold(entry) for entry in sys.path if Path(entry).is_dir() and not _can_search(Path(entry), uid, gid)}
+    folders = [entry for entry in sys.path if Path(entry).is_dir()]
+    blocked = {entry: _hold(entry) for entry in folders if not _can_search(Path(entry), uid, gid)}
     sys.path[:] = [blocked.get(entry, entry) for entry in sys.path]
     for module in tuple(sys.modules.values()):
         # Packages that are loaded already keep a path of their own for what is imported from them later.

@@ -72,7 +72,7 @@ class _Channel(asyncio.Protocol):
 
     def send(self, message: Mapping[str, Any]) -> None:
         if self._transport is None:
-            print(json.dumps(message), file=sys.stderr)
+            sys.stderr.write(json.dumps(message) + "\n")
         elif self._transport.get_write_buffer_size() < _UNREAD_BYTES:
             # A supervisor that does not read must not fill our memory; log lines are what can be spared.
             self._transport.write(render_line(message))
@@ -143,7 +143,7 @@ class _Worker:
             shared = memoryview(mmap.mmap(self.birth.shared, 0))
         core = Core(
             Limits(),
-            lambda message: self._feed.report(message),
+            lambda message: self._feed.report(message),  # noqa: PLW0108 - the feed is made after the core
             worker=self._number,
             access_log=self._pipe.write if self._pipe else None,
             shared=shared,
@@ -156,10 +156,11 @@ class _Worker:
     async def _serve(self) -> None:
         opts = options.Options()
         proxy = master.Master(opts, event_loop=asyncio.get_running_loop())
-        servers = proxyserver.Proxyserver()
-        sockets = [socket.socket(fileno=fd) for fd in self.birth.plain]
-        proxy.addons.add(mitmproxy_core.Core(), servers, next_layer.NextLayer(), OtonAddon(self._core, sockets), _Accepting(servers, self._channel))
-        opts.update(mode=["oton"], connection_strategy="lazy", keep_host_header=True)
+        servers = proxyserver.Proxyserver()  # type: ignore[no-untyped-call]
+        plain, tls = ([socket.socket(fileno=fd) for fd in fds] for fds in (self.birth.plain, self.birth.tls))
+        ours = (OtonAddon(self._core, plain, tls), _Accepting(servers, self._channel))
+        proxy.addons.add(mitmproxy_core.Core(), servers, next_layer.NextLayer(), *ours)  # type: ignore[no-untyped-call]
+        opts.update(mode=["oton"], connection_strategy="lazy", keep_host_header=True)  # type: ignore[no-untyped-call]
         _check_options(opts)
         running = asyncio.ensure_future(proxy.run())
         emptied = asyncio.ensure_future(self._empty.wait())
@@ -167,7 +168,7 @@ class _Worker:
         self._meter_once()
         if self._pipe is not None:
             self._pipe.flush()
-        proxy.shutdown()
+        proxy.shutdown()  # type: ignore[no-untyped-call]
         await running
         emptied.cancel()
 

@@ -32,6 +32,8 @@ class Peer:
     """It has a newer table than we, and we asked for it."""
     owes_since: float | None = None
     """Since when (monotonic) an answer is due; None: none is."""
+    hellos: int = 0
+    """How often it registered since it last confirmed something."""
     drained: dict[tuple[str, str], int] = field(default_factory=dict)
     """(app, upstream) -> version under which it had nothing open there."""
     meters: Mapping[str, Any] = field(default_factory=dict)
@@ -95,7 +97,8 @@ class Peers:
 
     def disconnect(self, peer: Peer, now: float) -> None:
         """Note that a worker's connection ended; it has to come back, or to leave the roster."""
-        peer.line, peer.asked, peer.owes_since = None, False, now
+        peer.line, peer.asked = None, False
+        peer.owes_since = now if peer.owes_since is None else peer.owes_since
         if self.roster is not None and peer.worker not in self.roster:
             self._peers.pop(peer.worker, None)
 

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
-import selectors
-import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from controller.errors import Retry
-from controller.lines import LineSocket, render_line
+from controller.errors import Refused, Retry
+from controller.lines import render_line
 from controller.publisher.claims import ClaimIndex
-from controller.publisher.leaving import Leaving, follow_change
+from controller.publisher.ledger import Changes, Ledger
 from controller.publisher.meters import add_up, held, keep_growing
 from controller.publisher.peers import Peer, Peers
+from controller.publisher.server import Caller, FeedServer
 from controller.publisher.snapshot import Snapshot, SnapshotFile
 from controller.routing.table import FORMAT, AppRoutes, Table, decode_table, encode_app, encode_table
 from controller.world.model import Routing
-
-SOCKET = "feed.sock"
-_TICK_S = 0.25
-_PENDING_MOST_BYTES = 64 * 1024 * 1024
 
 log = structlog.get_logger("publisher")
 
@@ -41,8 +35,9 @@ class Publisher:
     """
     The published table, and the workers that serve from it. Every method is safe to call from any thread.
 
-    *ring* is called with an app's name when its routing changed in a way that a pass could act on. *kill* is
-    given a worker that owes its confirmation for too long.
+    *ring* is called with an app's name when its routing changed in a way that a pass could act on, *kill* with
+    a worker that owes its confirmation for too long, *on_refused* with the id of an upstream that refused a
+    worker, *on_limit* with what a worker says about a broken limit.
     """
 
     def __init__(
@@ -56,38 +51,26 @@ class Publisher:
         sticky_key: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folder = state / "proxy"
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._ring, self._kill = ring, kill
-        self.on_refused, self.on_limit = on_refused, on_limit
-        self._monotonic = monotonic
-        self._file = SnapshotFile(self._folder)
+        folder = state / "proxy"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.kill, self.on_refused, self.on_limit = kill, on_refused, on_limit
+        self._ring, self._monotonic = ring, monotonic
+        self._file = SnapshotFile(folder)
+        snapshot = self._file.load() or Snapshot()
+        self._ledger = Ledger(snapshot, sticky_key or snapshot.table.sticky_key or secrets.token_hex(16))
         self._publishing = threading.RLock()
         """One publication after the other: held while the snapshot is written."""
         self._lock = threading.RLock()
-        """Everything below; held for moments only, so that a slow disk stops no reader."""
+        """Everything else; held for moments only, so that a slow disk stops no reader."""
         self._peers = Peers()
+        self._server = FeedServer(folder, self._lock, self)
         self._claims = ClaimIndex()
-        self._confirmed: dict[str, AppRoutes] = {}
-        self._pending: deque[tuple[int, Mapping[str, AppRoutes | None]]] = deque()
+        self._enter_claims(self._ledger.table.apps)
         self._ours: set[str] = set()
         """Apps published by this process: what a worker remembers of them is older."""
         self._known = False
         self._past: dict[str, Any] = {}
         self._certificates: Mapping[str, tuple[str, str]] = {}
-        self._woken, self._wake = socket.socketpair()
-        for end in (self._woken, self._wake):
-            end.setblocking(False)
-        self._start_from(self._file.load() or Snapshot(), sticky_key)
-
-    def _start_from(self, snapshot: Snapshot, sticky_key: str) -> None:
-        key = sticky_key or snapshot.table.sticky_key or secrets.token_hex(16)
-        self._table = Table(version=snapshot.table.version, apps=dict(snapshot.table.apps), sticky_key=key)
-        self._leaving: Leaving = {app: dict(entry) for app, entry in snapshot.leaving.items()}
-        for app, routes in sorted(self._table.apps.items()):
-            with contextlib.suppress(Exception):
-                self._claims.take(self._claims.check({app: routes}))
-        self._pending.append((self._table.version, dict(self._table.apps)))
 
     # What the loop asks
 
@@ -95,7 +78,7 @@ class Publisher:
         """Make *routes* the app's entry; the same as before is success and sends nothing."""
         self.publish_many({app: routes})
 
-    def publish_many(self, changes: Mapping[str, AppRoutes | None]) -> None:
+    def publish_many(self, changes: Changes) -> None:
         """
         Make *changes* one version: every worker takes all of them in one step.
 
@@ -103,13 +86,13 @@ class Publisher:
         in both cases nothing has changed.
         """
         with self._publishing:
-            before = self._table.apps
+            before = self._ledger.table.apps
             real = {app: routes for app, routes in changes.items() if before.get(app) != routes}
-            self._ours.update(changes)
+            claims = self._claims.check(real)
             if real:
-                claims = self._claims.check(real)
-                self._advance_to(self._table.version + 1, real)
+                self._advance(self._ledger.table.version + 1, real)
                 self._claims.take(claims)
+            self._ours.update(changes)
 
     def routing(self, app: str) -> Routing:
         """
@@ -122,38 +105,49 @@ class Publisher:
             if not self._known:
                 raise Retry("the proxy workers have not registered yet")
             return Routing(
-                published=self._table.apps.get(app),
-                confirmed=self._confirmed.get(app),
-                drained=self._drained(app),
+                published=self._ledger.table.apps.get(app),
+                confirmed=self._ledger.confirmed.get(app),
+                drained=self._ledger.drained(app, self._peers),
                 held=sum(held(peer.meters, app) for peer in self._peers),
             )
 
     def apps(self) -> Collection[str]:
         """Return the names in the published table."""
-        return sorted(self._table.apps)
+        return sorted(self._ledger.table.apps)
 
     def table(self) -> Table:
         """Return the published table."""
-        return self._table
+        return self._ledger.table
+
+    # What the doors ask
 
     def is_current(self) -> bool:
-        """Say whether every rostered worker has confirmed what was published last."""
+        """Say whether every worker of a known roster has confirmed what was published last."""
         with self._lock:
-            return self._peers.roster is not None and not self._pending
+            return self._peers.roster is not None and self._ledger.is_settled
 
     def workers(self) -> dict[int, int]:
         """Return the version that each live worker has confirmed; -1 where it has not registered."""
         with self._lock:
             return {peer.worker: peer.confirmed for peer in self._peers.rostered()}
 
-    def set_kill(self, kill: Callable[[int], None]) -> None:
-        """Hand in what ends a worker, where that is made after us."""
-        self._kill = kill
-
     def counters(self) -> dict[str, Any]:
         """Return the meters of all workers, past ones too, summed."""
         with self._lock:
             return add_up((self._past, *(peer.meters for peer in self._peers)))
+
+    # What the supervisor and the keyring say
+
+    def set_roster(self, workers: Collection[int]) -> None:
+        """Take the live workers as the supervisor sees them; what is confirmed is confirmed by all of these."""
+        with self._lock:
+            for peer in self._peers.set_roster(workers, self._monotonic()):
+                self._past = keep_growing(add_up((self._past, peer.meters)), self._ledger.table.apps)
+                if peer.line is not None:
+                    peer.line.closed = True  # the server takes it out of its selector first
+            bells = self._settle() | set(self._ledger.leaving)
+        self._server.stir()
+        self._ring_all(bells)
 
     def set_certificates(self, certificates: Mapping[str, tuple[str, str]]) -> None:
         """Hand certificate and key (PEM) by host to every worker, now and whenever one registers; never to disk."""
@@ -161,131 +155,22 @@ class Publisher:
             self._certificates = dict(certificates)
             for peer in self._peers.connected():
                 self._send(peer, self._render_certificates())
-        self._stir()
+        self._server.stir()
 
-    # Publishing
-
-    def _advance_to(self, version: int, changes: Mapping[str, AppRoutes | None]) -> None:
-        """With `_publishing` held: write, then push. Raises Retry, and nothing has changed."""
-        before = self._table
-        apps = {app: routes for app, routes in (dict(before.apps) | changes).items() if routes is not None}
-        table = Table(version=version, apps=apps, sticky_key=before.sticky_key)
-        leaving = follow_change(self._leaving, changes, before.apps, version)
-        self._save(table, leaving)
-        line = render_line(
-            {
-                "format": FORMAT,
-                "version": version,
-                "base": before.version,
-                "sticky_key": table.sticky_key,
-                "apps": {app: routes and encode_app(routes) for app, routes in changes.items()},
-            }
-        )
-        with self._lock:
-            self._table, self._leaving = table, leaving
-            self._pending.append((version, changes))
-            for peer in self._peers.connected():
-                self._send(peer, line)
-                self._expect(peer)
-            bells = self._settle()
-        self._stir()
-        self._ring_all(bells)
-
-    def _save(self, table: Table, leaving: Leaving) -> None:
-        try:
-            self._file.save(Snapshot(table=table, leaving=leaving))
-        except OSError as error:
-            raise Retry(f"the route snapshot cannot be written: {error}") from error
-        self._file.forget(set(table.apps))
-
-    def _settle(self) -> set[str]:
-        """With `_lock` held: move what all workers confirmed; return the apps that this concerns ("" for all)."""
-        bells: set[str] = set()
-        least = self._peers.least_confirmed(self._table.version)
-        while self._pending and self._pending[0][0] <= least:
-            for app, routes in self._pending.popleft()[1].items():
-                bells.add(app)
-                if routes is None:
-                    self._confirmed.pop(app, None)
-                else:
-                    self._confirmed[app] = routes
-        if not self._known and self._peers.are_all_synced():
-            self._known = True
-            bells.add("")
-        return bells
-
-    def _drained(self, app: str) -> frozenset[str]:
-        if self._peers.roster is None:
-            return frozenset()
-        peers = self._peers.counted()
-        return frozenset(
-            upstream
-            for upstream, since in self._leaving.get(app, {}).items()
-            if all(peer.has_drained(app, upstream, since) for peer in peers)
-        )
-
-    def _ring_all(self, bells: Collection[str]) -> None:
-        for app in [""] if "" in bells else sorted(bells):
-            self._ring(app)
-
-    # The roster
-
-    def set_roster(self, workers: Collection[int]) -> None:
-        """Take the live workers as the supervisor sees them; what is confirmed is confirmed by all of these."""
-        with self._lock:
-            for peer in self._peers.set_roster(workers, self._monotonic()):
-                self._past = keep_growing(add_up((self._past, peer.meters)), self._table.apps)
-                if peer.line is not None:
-                    peer.line.closed = True  # the loop takes it out of its selector first
-            bells = self._settle() | set(self._leaving)
-        self._stir()
-        self._ring_all(bells)
-
-    # The feed
+    # What the workers say
 
     def run(self, stop: threading.Event) -> None:
         """Serve the feed until *stop* is set."""
-        with self._listen() as listener, selectors.DefaultSelector() as selector:
-            selector.register(listener, selectors.EVENT_READ, None)
-            selector.register(self._woken, selectors.EVENT_READ, self._woken)
-            while not stop.is_set():
-                for key, _events in selector.select(_TICK_S):
-                    self._serve(selector, listener, key)
-                self._look_after(selector)
-            for key in tuple(selector.get_map().values()):
-                if isinstance(key.fileobj, LineSocket):
-                    key.fileobj.close()
+        self._server.run(stop)
 
-    def _serve(self, selector: selectors.BaseSelector, listener: socket.socket, key: selectors.SelectorKey) -> None:
-        if key.fileobj is listener:
-            with contextlib.suppress(OSError):
-                line = LineSocket(listener.accept()[0])
-                selector.register(line, selectors.EVENT_READ, _Caller())
-        elif key.fileobj is self._woken:
-            with contextlib.suppress(BlockingIOError):
-                self._woken.recv(4096)
-        elif isinstance(key.fileobj, LineSocket):
-            self._hear(key.fileobj, key.data)
-
-    def _hear(self, line: LineSocket, caller: _Caller) -> None:
-        with self._lock:
-            line.flush()
-            messages = line.receive()
-        for message in messages:
-            try:
-                self._take(line, caller, message)
-            except (KeyError, TypeError, ValueError) as error:
-                log.warning("a worker's message cannot be read", error=repr(error))
-                line.closed = True
-
-    def _take(self, line: LineSocket, caller: _Caller, message: Mapping[str, Any]) -> None:
-        if "hello" in message:
-            caller.peer = self._register(line, message["hello"])
-            return
+    def take(self, caller: Caller, message: Mapping[str, Any]) -> None:
+        """Take one message of a worker."""
         peer = caller.peer
-        if peer is None:
+        if "hello" in message:
+            caller.peer = self._register(caller, message["hello"])
+        elif peer is None:
             return
-        if "confirm" in message:
+        elif "confirm" in message:
             self._note_confirmed(peer, int(message["confirm"]))
         elif "behind" in message:
             with self._lock:
@@ -295,58 +180,73 @@ class Publisher:
         else:
             self._note_report(peer, message)
 
-    def _register(self, line: LineSocket, hello: Mapping[str, Any]) -> Peer:
+    def lost(self, caller: Caller) -> None:
+        """Note that a connection has ended."""
+        with self._lock:
+            if caller.peer is not None and caller.peer.line is caller.line:
+                self._peers.disconnect(caller.peer, self._monotonic())
+
+    def look(self) -> None:
+        """Have workers killed that owe an answer for too long."""
+        with self._lock:
+            overdue = self._peers.overdue(self._monotonic())
+        for peer in overdue:
+            newest = self._ledger.table.version
+            log.warning("worker owes its confirmation", worker=peer.worker, has=peer.confirmed, newest=newest)
+            self.kill(peer.worker)
+
+    def _register(self, caller: Caller, hello: Mapping[str, Any]) -> Peer:
         with self._lock:
             peer = self._peers.get(int(hello["worker"]))
-            if peer.line is not None and peer.line is not line:
-                peer.line.closed = True
-            peer.line, peer.first, peer.confirmed = line, hello.get("first"), -1
+            if peer.line is not None and peer.line is not caller.line:
+                peer.line.closed = True  # an older connection of the same worker
+            peer.line, peer.first, peer.confirmed = caller.line, hello.get("first"), -1
             peer.drained = {(one["app"], one["upstream"]): int(one["version"]) for one in hello.get("drained", ())}
-            version = int(hello["version"])
-            peer.asked = version > self._table.version
-            self._expect(peer)
-            if peer.asked:
-                self._send(peer, render_line({"send": "table"}))
-            elif version == self._table.version and peer.first is not None:
-                self._send(peer, render_line({"welcome": version}))
-                peer.confirmed, peer.owes_since = version, None
-            else:
-                self._send_whole(peer)
-            if self._certificates and not peer.asked:
-                self._send(peer, self._render_certificates())
-            bells = self._settle() | set(self._leaving)
+            if peer.hellos == 0:
+                peer.owes_since = None  # one that comes back again and again without confirming gets no more time
+            peer.hellos += 1
+            self._bring_up_to_date(peer, int(hello["version"]))
+            bells = self._settle() | set(self._ledger.leaving)
         self._ring_all(bells)
         return peer
+
+    def _bring_up_to_date(self, peer: Peer, version: int) -> None:
+        self._expect(peer)
+        peer.asked = version > self._ledger.table.version
+        if peer.asked:
+            self._send(peer, render_line({"send": "table"}))
+            return
+        if version == self._ledger.table.version and peer.first is not None:
+            self._send(peer, render_line({"welcome": version}))
+            peer.confirmed, peer.owes_since, peer.hellos = version, None, 0
+        else:
+            self._send_whole(peer)
+        if self._certificates:
+            self._send(peer, self._render_certificates())
 
     def _adopt(self, peer: Peer, theirs: Table) -> None:
         """Go on from a worker's table where ours was lost: dropping what it routes would cut live apps off."""
         with self._publishing:
-            if theirs.version > self._table.version:
+            if theirs.version > self._ledger.table.version:
                 log.warning("table taken over from a worker", worker=peer.worker, version=theirs.version)
                 changes = {app: routes for app, routes in theirs.apps.items() if app not in self._ours}
                 with self._lock:
-                    self._table = Table(
-                        version=self._table.version, apps=self._table.apps, sticky_key=theirs.sticky_key or self._table.sticky_key
-                    )
-                # One version beyond theirs: what we published meanwhile, and what they must not keep, is in it.
-                self._advance_to(theirs.version + 1, changes)
-                for app, routes in sorted(changes.items()):
-                    with contextlib.suppress(Exception):
-                        self._claims.take(self._claims.check({app: routes}))
+                    mine = self._ledger.table
+                    self._ledger.table = replace(mine, sticky_key=theirs.sticky_key or mine.sticky_key)
+                # One version beyond theirs: it also has what we published meanwhile and they do not know.
+                self._advance(theirs.version + 1, changes)
+                self._enter_claims(changes)
         with self._lock:
-            peer.asked = False
-            if peer.first is None:
-                peer.first = theirs.version
-            self._send_whole(peer)
+            self._bring_up_to_date(peer, theirs.version)
             bells = self._settle()
         self._ring_all(bells)
 
     def _note_confirmed(self, peer: Peer, version: int) -> None:
         with self._lock:
-            peer.confirmed = max(peer.confirmed, version)
+            peer.confirmed, peer.hellos = max(peer.confirmed, version), 0
             peer.first = version if peer.first is None else peer.first
             # Owing more is no reason to be killed for one that keeps answering.
-            peer.owes_since = None if peer.confirmed >= self._table.version else self._monotonic()
+            peer.owes_since = None if peer.confirmed >= self._ledger.table.version else self._monotonic()
             bells = self._settle()
         self._ring_all(bells)
 
@@ -364,34 +264,46 @@ class Publisher:
                 with self._lock:
                     peer.meters = dict(message.get("counters", {}))
 
-    def _look_after(self, selector: selectors.BaseSelector) -> None:
-        now = self._monotonic()
-        with self._lock:
-            for key in tuple(selector.get_map().values()):
-                if isinstance(key.fileobj, LineSocket):
-                    self._look_after_line(selector, key.fileobj, key.data, now)
-            overdue = self._peers.overdue(now)
-        for peer in overdue:
-            log.warning("worker owes its confirmation", worker=peer.worker, confirmed=peer.confirmed, wanted=self._table.version)
-            self._kill(peer.worker)
+    # Publishing
 
-    def _look_after_line(self, selector: selectors.BaseSelector, line: LineSocket, caller: _Caller, now: float) -> None:
-        if line.closed or line.pending_bytes > _PENDING_MOST_BYTES:
-            selector.unregister(line)
-            if caller.peer is not None and caller.peer.line is line:
-                self._peers.disconnect(caller.peer, now)
-            line.close()
-            return
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if line.pending_bytes else 0)
-        if selector.get_key(line).events != wanted:
-            selector.modify(line, wanted, caller)
+    def _advance(self, version: int, changes: Changes) -> None:
+        """With `_publishing` held: write, then push. Raises Retry, and nothing has changed."""
+        base = self._ledger.table.version
+        draft = self._ledger.draft(version, changes)
+        try:
+            self._file.save(draft)
+        except OSError as error:
+            raise Retry(f"the route snapshot cannot be written: {error}") from error
+        self._file.forget(set(draft.table.apps))
+        line = render_line(_render_change(base, draft.table, changes))
+        with self._lock:
+            self._ledger.enter(draft, changes)
+            for peer in self._peers.connected():
+                self._send(peer, line)
+                self._expect(peer)
+            bells = self._settle()
+        self._server.stir()
+        self._ring_all(bells)
+
+    def _settle(self) -> set[str]:
+        """With `_lock` held: note what all workers confirmed; return the apps that this concerns ("" for all)."""
+        bells = self._ledger.settle(self._peers.least_confirmed(self._ledger.table.version))
+        if not self._known and self._peers.are_all_synced():
+            self._known = True
+            bells.add("")
+        return bells
+
+    def _enter_claims(self, apps: Mapping[str, AppRoutes]) -> None:
+        for app, routes in sorted(apps.items()):
+            with contextlib.suppress(Refused):  # it is published already; that cannot be undone here
+                self._claims.take(self._claims.check({app: routes}))
 
     def _send_whole(self, peer: Peer) -> None:
-        self._send(peer, render_line({**encode_table(self._table), "base": None}))
+        self._send(peer, render_line({**encode_table(self._ledger.table), "base": None}))
         self._expect(peer)
 
     def _expect(self, peer: Peer) -> None:
-        if peer.owes_since is None or peer.confirmed < 0:
+        if peer.owes_since is None:
             peer.owes_since = self._monotonic()
 
     def _send(self, peer: Peer, line: bytes) -> None:
@@ -401,28 +313,16 @@ class Publisher:
     def _render_certificates(self) -> bytes:
         return render_line({"certificates": {host: list(pair) for host, pair in self._certificates.items()}})
 
-    def _stir(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._wake.send(b"x")
-
-    def _listen(self) -> socket.socket:
-        place = self._folder / SOCKET
-        with contextlib.suppress(FileNotFoundError):
-            place.unlink()
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.bind(str(place))
-            os.chmod(place, 0o660)  # the folder's group: the workers
-            sock.listen(64)
-            sock.setblocking(False)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+    def _ring_all(self, bells: Collection[str]) -> None:
+        for app in [""] if "" in bells else sorted(bells):
+            self._ring(app)
 
 
-class _Caller:
-    """Who is at the other end of a connection; None until it has said so."""
-
-    def __init__(self) -> None:
-        self.peer: Peer | None = None
+def _render_change(base: int, table: Table, changes: Changes) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": table.version,
+        "base": base,
+        "sticky_key": table.sticky_key,
+        "apps": {app: routes and encode_app(routes) for app, routes in changes.items()},
+    }

@@ -6,8 +6,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import controller
@@ -38,7 +38,6 @@ class Child:
     channel: LineSocket
     started: float
     ready: bool = False
-    files: list[int] = field(default_factory=list)
 
     @property
     def ended(self) -> int | None:
@@ -57,12 +56,14 @@ def start_controller(programs: Programs, settings: Settings, lock_fd: int, now: 
             stdin=subprocess.DEVNULL,
             env=environ,
             start_new_session=True,  # Ctrl-C is for us; we tell it in our own order
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - we have no threads
         )
     return Child(process, LineSocket(ours), now)
 
 
-def start_nursery(programs: Programs, birth: str, control: socket.socket, inherited: Collection[int]) -> subprocess.Popen[bytes]:
+def start_nursery(
+    programs: Programs, birth: str, control: socket.socket, inherited: Collection[int]
+) -> subprocess.Popen[bytes]:
     """Start a nursery with nothing of our environment that a worker has no use for."""
     kept = {
         name: value

@@ -77,7 +77,7 @@ def render_address(sock: socket.socket) -> str:
 def _bind(bind: tuple[str, ...], port: int, variable: str) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
-        for address in bind or ("0.0.0.0", "::"):  # noqa: S104 - the contract's default: all addresses
+        for address in bind or ("0.0.0.0", "::"):
             try:
                 sockets.append(_listen(address, port))
             except OSError as error:
@@ -111,7 +111,7 @@ def _say_refused(variable: str, address: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{variable}: port {port} is taken on {address}; stop what uses it or choose another port"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"{variable}: port {port} is not ours to open on {address}; ports below 1024 need root or CAP_NET_BIND_SERVICE"
+        return f"{variable}: port {port} may not be opened on {address}; below 1024 it needs CAP_NET_BIND_SERVICE"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"OTON_BIND: {address} is no address of this machine"
     return f"{variable}: port {port} cannot be opened on {address}: {error.strerror}"
@@ -131,7 +131,7 @@ def _take_handed_down(environ: MutableMapping[str, str]) -> list[tuple[str, sock
         except OSError as error:
             raise Refused(f"LISTEN_FDS: descriptor {fd} is no socket; check the .socket unit") from error
         if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise Refused(f"LISTEN_FDS: descriptor {fd} is not a listening stream socket; check ListenStream= in the .socket unit")
+            raise Refused(f"LISTEN_FDS: descriptor {fd} does not listen; the .socket unit needs ListenStream=")
         sock.setblocking(False)
         found.append((names[index] if index < len(names) else "", sock))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import resource
 import sys
@@ -18,6 +17,7 @@ from controller.knobs import ProxyUser
 from controller.lock import Lock
 from controller.settings import Settings, configure_logging, load_instance
 from controller.supervisor.notify import Notifier
+from controller.supervisor.nursing import Inheritance
 from controller.supervisor.programs import Programs
 from controller.supervisor.sockets import open_public
 from controller.supervisor.supervise import Supervisor
@@ -42,21 +42,14 @@ def run_supervisor(
         lock = Lock.take(settings.state)
         public = open_public(settings.bind, settings.port, settings.tls_port, environ)
     except Refused as error:
-        print(f"oton: {error}", file=sys.stderr)
+        sys.stderr.write(f"oton: {error}\n")
         return 2
     name_process("oton")
     adopt_orphans()
     _raise_file_limit()
-    return Supervisor(
-        settings=settings,
-        programs=programs or Programs(),
-        lock=lock,
-        public=public,
-        shared=_make_shared(),
-        folder=folder,
-        notifier=notifier,
-        log=structlog.get_logger("supervisor"),
-    ).run()
+    inheritance = Inheritance(settings=settings, public=public, shared=_make_shared(), folder=folder)
+    log = structlog.get_logger("supervisor")
+    return Supervisor(inheritance, programs or Programs(), lock, notifier, log).run()
 
 
 def _prepare_folder(state: Path, user: ProxyUser | None) -> int:
@@ -83,7 +76,6 @@ def _make_shared() -> int:
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
     os.ftruncate(fd, SHARED_BYTES)
-    assert SHARED_BYTES % mmap.PAGESIZE == 0
     return fd
 
 

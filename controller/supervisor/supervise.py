@@ -10,76 +10,60 @@ import contextlib
 import os
 import selectors
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from controller.lines import LineSocket
 from controller.lock import Lock
-from controller.proxy.birth import Birth
 from controller.proxy.nursery import NO_RIGHTS, render_status
-from controller.settings import Settings
+from controller.supervisor.alarms import Alarms
 from controller.supervisor.backoff import Backoff
 from controller.supervisor.crew import Crew, Worker
 from controller.supervisor.notify import Notifier
-from controller.supervisor.programs import Child, Programs, start_controller, start_nursery
-from controller.supervisor.sockets import Public
+from controller.supervisor.nursing import Inheritance, Nursing
+from controller.supervisor.programs import Child, Programs, start_controller
 
 _TICK_S = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _CANNOT_START = 2
 _LAST_WORDS_S = 1.0
-"""What the controller may take beyond the stop timeout before it is killed."""
+"""What anyone may take beyond the stop timeout before it is killed."""
 
 
 class Supervisor:
     """Keeps one controller, one nursery and the wanted number of workers alive."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        programs: Programs,
-        lock: Lock,
-        public: Public,
-        shared: int,
-        folder: int,
-        notifier: Notifier,
-        log: Any,
-    ) -> None:
-        self._settings = settings
+    def __init__(self, inheritance: Inheritance, programs: Programs, lock: Lock, notifier: Notifier, log: Any) -> None:
+        self._settings = inheritance.settings
+        self._public = inheritance.public
         self._programs = programs
         self._lock = lock
-        self._public = public
-        self._shared = shared
-        self._folder = folder
         self._notifier = notifier
         self._log = log
         self._selector = selectors.DefaultSelector()
         self._crew = Crew(self._tell_roster)
+        self._nursing = Nursing(inheritance, programs, log)
         self._controller: Child | None = None
-        self._nursery: Child | None = None
-        self._incoming: Child | None = None
-        self._generation = 1
-        self._replace = False
-        self._unborn: Worker | None = None
         self._backoff = {"controller": Backoff(), "nursery": Backoff(), "worker": Backoff()}
-        self._signals: list[int] = []
+        self._controller_acted = self._serves = False
+        self._replace_asked = self._replacing = False
         self._stop_by: float | None = None
+        self._cut = False
         self._code = 0
-        self._was_ready = {"controller": False, "service": False}
-        self._reloading = False
 
     def run(self) -> int:
         """Serve until told to stop; return the exit code."""
-        with self._listen_to_signals():
+        with Alarms(_SIGNALS) as alarms:
+            self._selector.register(alarms, selectors.EVENT_READ)
             try:
-                while not self._is_over():
+                while True:
+                    for number in alarms.take():
+                        self._obey(number, time.monotonic())
                     self._steer(time.monotonic())
-                    self._wait(time.monotonic())
+                    if self._is_over():
+                        break
+                    self._wait(alarms, time.monotonic())
             finally:
                 self._end_all()
         self._log.info("stopped")
@@ -89,175 +73,123 @@ class Supervisor:
 
     def _steer(self, now: float) -> None:
         self._notifier.alive(now)
-        self._obey_signals(now)
         for worker in self._crew.overdue(now):
             self._log.warning("worker killed", worker=worker.number, why="it did not start or end in time")
             self._crew.kill(worker)
         if self._stop_by is not None:
-            self._steer_stop(now)
+            if now > self._stop_by + _LAST_WORDS_S:
+                self._end_all()
             return
-        if self._nursery is None and now >= self._backoff["nursery"].due:
-            self._nursery = self._begin_nursery(now)
+        if self._nursing.current is None and now >= self._backoff["nursery"].due:
+            self._nursing.current = self._begin_nursery(now)
         if self._controller is None and now >= self._backoff["controller"].due:
             self._begin_controller(now)
-        if self._replace and self._incoming is None and not self._is_replacing():
-            self._replace = False
-            self._incoming = self._begin_nursery(now)
+        if self._replace_asked and not self._replacing:
+            self._begin_replacing(now)
         self._fill_crew(now)
-        self._retire_old(now)
-        self._say_when_ready()
+        if self._replacing:
+            self._retire_old(now)
+        if not self._serves:
+            self._say_when_serving()
 
     def _fill_crew(self, now: float) -> None:
-        wanting = self._settings.workers - len(self._crew.serving(self._generation))
-        ready = self._nursery is not None and self._nursery.ready
-        if wanting <= 0 or not ready or self._unborn is not None or now < self._backoff["worker"].due:
-            return
-        assert self._nursery is not None
-        worker, theirs = self._crew.expect(self._generation, now)
-        self._watch(worker.channel, worker)
-        self._unborn = worker
-        with theirs, contextlib.suppress(OSError):  # a nursery that has gone is seen by its channel
-            self._nursery.channel.sock.setblocking(True)
-            socket.send_fds(self._nursery.channel.sock, [b'{"fork":%d}\n' % worker.number], [theirs.fileno()])
-            self._nursery.channel.sock.setblocking(False)
+        generation = self._nursing.generation
+        wanting = self._settings.workers - len(self._crew.serving(generation))
+        if wanting > 0 and self._nursing.is_free and now >= self._backoff["worker"].due:
+            worker, inherits = self._crew.expect(generation, now)
+            self._selector.register(worker.channel, selectors.EVENT_READ, worker)
+            self._nursing.fork(worker, inherits)
 
-    def _is_replacing(self) -> bool:
-        return any(one.generation != self._generation and one.retires_by is None for one in self._crew)
+    def _begin_replacing(self, now: float) -> None:
+        self._replace_asked, self._replacing = False, True
+        self._notifier.reloading()
+        self._nursing.incoming = self._begin_nursery(now)
 
     def _retire_old(self, now: float) -> None:
         """Old workers go once all the new ones accept, so that somebody accepts at every moment."""
-        fresh = [one for one in self._crew.serving(self._generation) if one.accepting]
-        if len(fresh) < self._settings.workers:
+        fresh = [one for one in self._crew.serving(self._nursing.generation) if one.accepting]
+        if self._nursing.incoming is not None or len(fresh) < self._settings.workers:
             return
         for worker in self._crew:
-            if worker.generation != self._generation:
+            if worker.generation != self._nursing.generation:
                 self._crew.retire(worker, self._settings.stop_timeout_s, now)
-        if self._reloading and self._incoming is None and not self._replace:
-            self._reloading = False
-            self._log.info("workers replaced", workers=[one.number for one in fresh])
-            self._notifier.tell("READY=1")
+        self._end_replacing("workers replaced", workers=[one.number for one in fresh])
 
-    def _say_when_ready(self) -> None:
-        if self._was_ready["service"] or self._controller is None or not self._controller.ready:
-            return
-        if any(worker.accepting for worker in self._crew):
-            self._was_ready["service"] = True
-            self._log.info("serving", addresses=list(self._public.describe()), workers=self._settings.workers)
-            self._notifier.tell("READY=1", f"STATUS=serving {' '.join(self._public.describe())}")
+    def _end_replacing(self, text: str, **fields: object) -> None:
+        self._replacing = False
+        self._log.info(text, **fields)
+        self._notifier.tell("READY=1")
 
-    # Stopping
+    def _say_when_serving(self) -> None:
+        accepting = any(worker.accepting for worker in self._crew)
+        if accepting and self._controller is not None and self._controller.ready:
+            self._serves = True
+            addresses = self._public.describe()
+            self._log.info("serving", addresses=list(addresses), workers=self._settings.workers)
+            self._notifier.tell("READY=1", f"STATUS=serving {' '.join(addresses)}")
+
+    # Signals, and the end
+
+    def _obey(self, number: int, now: float) -> None:
+        if number == signal.SIGCHLD:
+            self._reap(now)
+        elif number == signal.SIGHUP:
+            if self._stop_by is None:
+                self._log.info("replacing the workers")
+                self._replace_asked = True
+        elif self._stop_by is None:
+            self._stop(now)
+        else:
+            self._log.warning("cut", why="told to stop a second time")
+            self._cut = True
 
     def _stop(self, now: float, code: int = 0) -> None:
-        self._code = self._code or code
-        self._stop_by = now + self._settings.stop_timeout_s
+        self._code = code
+        limit_s = self._settings.stop_timeout_s
+        self._stop_by = now + limit_s
         self._notifier.tell("STOPPING=1")
-        self._log.info("stopping", drain_s=self._settings.stop_timeout_s, workers=self._crew.roster())
+        self._log.info("stopping", drain_s=limit_s, workers=self._crew.roster())
         self._public.close()
-        for nursery in (self._nursery, self._incoming):
-            if nursery is not None:
-                self._unwatch(nursery.channel)
-                nursery.channel.close()
+        for nursery in self._nursing:
+            self._dismiss(nursery)
         for worker in self._crew:
-            self._crew.retire(worker, self._settings.stop_timeout_s, now)
+            self._crew.retire(worker, limit_s, now)
         if self._controller is not None:
             self._controller.process.terminate()
 
-    def _steer_stop(self, now: float) -> None:
-        assert self._stop_by is not None
-        if now < self._stop_by + _LAST_WORDS_S:
-            return
-        for worker in self._crew:
-            self._crew.kill(worker)
-        if self._controller is not None and self._controller.ended is None:
-            self._log.warning("controller killed", why="it did not stop in time")
-            self._controller.process.kill()
-
     def _is_over(self) -> bool:
-        if self._stop_by is None:
-            return False
-        return not len(self._crew) and self._controller is None
+        return self._cut or (self._stop_by is not None and not len(self._crew) and self._controller is None)
 
     def _end_all(self) -> None:
         for worker in self._crew:
             self._crew.kill(worker)
-        for child in (self._controller, self._nursery, self._incoming):
-            if child is not None:
+        for child in (self._controller, *self._nursing):
+            if child is not None and child.ended is None:
                 child.process.kill()
                 child.process.wait()
-        self._notifier.tell("STOPPING=1")
-
-    def _obey_signals(self, now: float) -> None:
-        while self._signals:
-            number = self._signals.pop(0)
-            if number == signal.SIGCHLD:
-                self._reap(now)
-            elif number == signal.SIGHUP:
-                self._begin_replacing()
-            elif self._stop_by is None:
-                self._stop(now)
-            else:
-                self._log.warning("cut", why="told to stop a second time")
-                self._end_all()
-                os._exit(self._code)
-
-    def _begin_replacing(self) -> None:
-        if self._stop_by is None:
-            self._log.info("replacing the workers")
-            self._notifier.reloading()
-            self._replace = self._reloading = True
+        self._controller = None
 
     # Children that come and go
 
     def _begin_controller(self, now: float) -> None:
         self._controller = start_controller(self._programs, self._settings, self._lock.fd, now)
-        self._watch(self._controller.channel, "controller")
+        self._selector.register(self._controller.channel, selectors.EVENT_READ, self._controller)
         self._tell_roster()
 
     def _begin_nursery(self, now: float) -> Child:
-        log_fd = self._open_access_log()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            birth = self._describe_birth(theirs.fileno(), log_fd)
-            inherited = {*birth.plain, *birth.tls, self._shared, self._folder, *([log_fd] if log_fd is not None else [])}
-            process = start_nursery(self._programs, birth.render(), theirs, inherited - {sys.__stdout__.fileno()})
-        if log_fd is not None and self._settings.access_log != "stdout":
-            os.close(log_fd)
-        child = Child(process, LineSocket(ours), now)
-        self._watch(child.channel, child)
+        child = self._nursing.begin(now)
+        self._selector.register(child.channel, selectors.EVENT_READ, child)
         return child
 
-    def _describe_birth(self, control: int, log_fd: int | None) -> Birth:
-        user, settings = self._settings.proxy_user, self._settings
-        return Birth(
-            control=control,
-            plain=tuple(sock.fileno() for sock in self._public.plain),
-            tls=tuple(sock.fileno() for sock in self._public.tls),
-            shared=self._shared,
-            folder=self._folder,
-            access_log=log_fd,
-            uid=user.uid if user is not None else None,
-            gid=user.gid if user is not None else None,
-            stop_timeout_s=settings.stop_timeout_s,
-            trusted_proxies=settings.trusted_proxies,
-            log_query=settings.access_log_query,
-            log_level=settings.log_level,
-        )
-
-    def _open_access_log(self) -> int | None:
-        """Open it anew for each nursery, so that SIGHUP also ends a rotation."""
-        where = self._settings.access_log
-        if where == "off":
-            return None
-        try:
-            if where == "stdout":
-                os.fstat(1)
-                return 1
-            return os.open(where, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        except OSError as error:
-            self._log.error("no access log", file=where, why=error.strerror)
-            return None
+    def _dismiss(self, child: Child) -> None:
+        """Close our end of a child's channel; for a nursery that is the order to end."""
+        if not child.channel.closed or child.channel.fileno() >= 0:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(child.channel)
+            child.channel.close()
 
     def _reap(self, now: float) -> None:
+        children = {child.process.pid: child for child in (self._controller, *self._nursing) if child is not None}
         while True:
             try:
                 # Looked at first and reaped by its owner: Popen would never learn how its child ended.
@@ -266,101 +198,85 @@ class Supervisor:
                 return
             if found is None:
                 return
-            child = self._child_of(found.si_pid)
-            if child is None:
+            child = children.get(found.si_pid)
+            if child is None:  # a worker whose nursery has gone, or what a controller left behind
                 _, status = os.waitpid(found.si_pid, 0)
-                self._note_end(found.si_pid, render_status(os.waitstatus_to_exitcode(status)))
+                self._log.debug("process ended", pid=found.si_pid, status=_render_wait_status(status))
             else:
                 child.process.wait()
                 self._bury(child, now)
 
-    def _child_of(self, pid: int) -> Child | None:
-        for child in (self._controller, self._nursery, self._incoming):
-            if child is not None and child.process.pid == pid:
-                return child
-        return None
-
     def _bury(self, child: Child, now: float) -> None:
-        code = child.process.returncode
         if not child.channel.closed:
-            self._hear(child.channel, "controller" if child is self._controller else child)
-            self._unwatch(child.channel)
-            child.channel.close()
+            self._hear(child.channel, child)  # its last words
+        self._dismiss(child)
         if child is self._controller:
             self._controller = None
-            self._mourn("controller", code, now - child.started, now)
-            if code == _CANNOT_START and not self._was_ready["controller"] and self._stop_by is None:
+            self._mourn("controller", child, now)
+            if child.process.returncode == _CANNOT_START and not self._controller_acted and self._stop_by is None:
                 self._stop(now, _CANNOT_START)
             return
-        if child is self._incoming:
-            self._incoming = None
-            self._log.error("the new nursery failed; the workers stay as they are", status=render_status(code))
-            self._reloading = False
-            return
-        self._nursery = None
-        self._lose_unborn()
-        self._mourn("nursery", code, now - child.started, now)
-        if code == NO_RIGHTS and not len(self._crew) and self._stop_by is None:
-            self._stop(now, _CANNOT_START)
+        was_current, was_incoming = child is self._nursing.current, child is self._nursing.incoming
+        self._nursing.forget(child)
+        if was_incoming:
+            status = render_status(child.process.returncode)
+            self._log.error("the new nursery failed", status=status)
+            self._end_replacing("workers stay as they are")
+        elif was_current:
+            self._lose_unborn()
+            self._mourn("nursery", child, now)
+            if child.process.returncode == NO_RIGHTS and not len(self._crew) and self._stop_by is None:
+                self._stop(now, _CANNOT_START)
 
-    def _lose_unborn(self) -> None:
-        worker, self._unborn = self._unborn, None
-        if worker is not None and worker.pid is None:
-            self._lose(worker)
-
-    def _mourn(self, what: str, code: int, lived_s: float, now: float) -> None:
+    def _mourn(self, what: str, child: Child, now: float) -> None:
         if self._stop_by is not None:
             return
-        wait_s = self._backoff[what].ended(now, lived_s)
-        failures = self._backoff[what].failures
-        say = self._log.error if failures > 2 else self._log.warning
-        say(f"{what} ended", status=render_status(code), times_in_a_row=failures, starts_again_in_s=wait_s)
+        backoff, status = self._backoff[what], render_status(child.process.returncode)
+        wait_s = backoff.ended(now, now - child.started)
+        say = self._log.error if backoff.failures > 2 else self._log.warning
+        say(f"{what} ended", status=status, times_in_a_row=backoff.failures, starts_again_in_s=wait_s)
 
-    def _lose(self, worker: Worker) -> None:
-        self._unwatch(worker.channel)
+    def _lose_unborn(self) -> None:
+        worker, self._nursing.unborn = self._nursing.unborn, None
+        if worker is not None:
+            self._lose(worker, time.monotonic())
+
+    def _lose(self, worker: Worker, now: float) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(worker.channel)
         self._crew.strike(worker)
-        if self._unborn is worker:
-            self._unborn = None
         if worker.retires_by is None:
-            now = time.monotonic()
             wait_s = self._backoff["worker"].ended(now, now - worker.born)
-            self._log.warning("worker lost", worker=worker.number, pid=worker.pid, next_in_s=wait_s)
-
-    def _note_end(self, pid: int, status: str) -> None:
-        self._log.debug("process ended", pid=pid, status=status)
+            self._log.warning("worker lost", worker=worker.number, pid=worker.pid, next_starts_in_s=wait_s)
 
     # What the others say
 
-    def _wait(self, now: float) -> None:
-        dues = [now + _TICK_S]
-        dues += [backoff.due for backoff in self._backoff.values() if backoff.due > now]
+    def _wait(self, alarms: Alarms, now: float) -> None:
+        dues = [now + _TICK_S, *(backoff.due for backoff in self._backoff.values() if backoff.due > now)]
         if self._notifier.every_s is not None:
             dues.append(now + self._notifier.every_s / 2)
-        for key, events in self._selector.select(0 if self._signals else min(dues) - now):
-            if key.data == "wake":
-                with contextlib.suppress(BlockingIOError):
-                    os.read(key.fd, 4096)
-            else:
+        for key, _ in self._selector.select(0 if alarms else min(dues) - now):
+            if isinstance(key.fileobj, LineSocket):
                 self._hear(key.fileobj, key.data)
 
-    def _hear(self, channel: Any, who: Any) -> None:
-        channel.flush()
+    def _hear(self, channel: LineSocket, who: Child | Worker) -> None:
         for message in channel.receive():
-            if who == "controller":
-                self._hear_controller(message)
-            elif isinstance(who, Worker):
+            if isinstance(who, Worker):
                 self._hear_worker(who, message)
+            elif who is self._controller:
+                self._hear_controller(who, message)
             else:
                 self._hear_nursery(who, message)
-        if channel.closed:
-            if isinstance(who, Worker):
-                self._lose(who)
-            else:
-                self._unwatch(channel)
+        if not channel.closed:
+            channel.flush()
+        elif isinstance(who, Worker):
+            self._lose(who, time.monotonic())
+        else:
+            self._dismiss(who)
 
-    def _hear_controller(self, message: Mapping[str, Any]) -> None:
-        if "ready" in message and self._controller is not None:
-            self._controller.ready = self._was_ready["controller"] = True
+    def _hear_controller(self, controller: Child, message: Mapping[str, Any]) -> None:
+        if "ready" in message:
+            controller.ready = self._controller_acted = True
         worker = self._crew.get(int(message["kill"])) if "kill" in message else None
         if worker is not None:
             self._log.warning("worker killed", worker=worker.number, why="it did not confirm the routes in time")
@@ -375,58 +291,26 @@ class Supervisor:
             say(str(message.get("event", "")), worker=worker.number)
 
     def _hear_nursery(self, nursery: Child, message: Mapping[str, Any]) -> None:
-        if "ready" in message:
-            nursery.ready = True
-            if nursery is self._incoming:
-                self._take_over(nursery)
-        elif "failed" in message:
-            self._log.error(str(message["failed"]))
-        elif "died" in message:
-            self._note_end(int(message["died"]), str(message.get("status", "")))
-        elif "born" in message or "stillborn" in message:
-            self._note_birth(message)
-
-    def _note_birth(self, message: Mapping[str, Any]) -> None:
-        worker, self._unborn = self._unborn, None
-        if worker is None or worker.number not in (message.get("born"), message.get("stillborn")):
-            self._unborn = worker
-        elif "born" in message:
-            worker.pid = int(message["pid"])
-        else:
-            self._log.error("no worker could be forked", why=str(message.get("why", "")))
-
-    def _take_over(self, nursery: Child) -> None:
-        old, self._nursery, self._incoming = self._nursery, nursery, None
-        self._generation += 1
-        self._lose_unborn()
-        if old is not None:
-            self._unwatch(old.channel)
-            old.channel.close()  # it ends; its workers are ours until they have gone
+        match message:
+            case {"ready": _}:
+                nursery.ready = True
+                if nursery is self._nursing.incoming and (old := self._nursing.take_over()) is not None:
+                    self._lose_unborn()
+                    self._dismiss(old)  # it ends; its workers are ours until they have gone
+            case {"failed": why}:
+                self._log.error(str(why))
+            case {"born": number, "pid": pid}:
+                self._nursing.note_birth(int(number), int(pid))
+            case {"stillborn": number, "why": why}:
+                self._nursing.note_birth(int(number), None)
+                self._log.error("no worker could be forked", why=str(why))
+            case {"died": pid, "status": status}:
+                self._log.debug("process ended", pid=pid, status=status)
 
     def _tell_roster(self) -> None:
         if self._controller is not None:
             self._controller.channel.send({"roster": self._crew.roster()})
 
-    # Plumbing
 
-    def _watch(self, channel: LineSocket, who: object) -> None:
-        self._selector.register(channel, selectors.EVENT_READ, who)
-
-    def _unwatch(self, channel: LineSocket) -> None:
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(channel)
-
-    @contextlib.contextmanager
-    def _listen_to_signals(self) -> Any:
-        woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._selector.register(woken, selectors.EVENT_READ, "wake")
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        before = {number: signal.signal(number, lambda got, _frame: self._signals.append(got)) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(-1)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            os.close(woken)
-            os.close(wake)
+def _render_wait_status(status: int) -> str:
+    return render_status(os.waitstatus_to_exitcode(status))

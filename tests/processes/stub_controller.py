@@ -36,7 +36,7 @@ def main() -> int:
     refused: list[str] = []
     publisher = Publisher(settings.state, ring=lambda _: None, on_refused=refused.append)
     control = Control(int(sys.argv[1]), on_roster=publisher.set_roster, on_gone=stop.set)
-    publisher.set_kill(control.kill)
+    publisher.kill = control.kill
     threads = [threading.Thread(target=run, args=(stop,), daemon=True) for run in (publisher.run, control.run)]
     for thread in threads:
         thread.start()

@@ -1,0 +1,135 @@
+"""The controller's end of the feed: a Unix socket that only the workers' group may open, and who is connected."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from controller.lines import LineSocket
+from controller.publisher.peers import Peer
+
+SOCKET = "feed.sock"
+_TICK_S = 0.25
+_UNREAD_MOST_BYTES = 64 * 1024 * 1024
+
+log = structlog.get_logger("publisher")
+
+
+class Caller:
+    """One connection, and who is at its other end once it has said so."""
+
+    def __init__(self, line: LineSocket) -> None:
+        self.line = line
+        self.peer: Peer | None = None
+
+
+class Listener(Protocol):
+    """Who is told what the workers say; called in the server's thread, without the lock."""
+
+    def take(self, caller: Caller, message: Mapping[str, Any]) -> None: ...
+
+    def lost(self, caller: Caller) -> None: ...
+
+    def look(self) -> None: ...
+
+
+class FeedServer:
+    """
+    Moves lines; what they mean is the listener's matter.
+
+    *lock* guards every line's buffers, since other threads send as well.
+    """
+
+    def __init__(self, folder: Path, lock: threading.RLock, listener: Listener) -> None:
+        self._place = folder / SOCKET
+        self._lock = lock
+        self._listener = listener
+        self._wake: socket.socket | None = None
+
+    def stir(self) -> None:
+        """Have the thread look at all lines now."""
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if self._wake is not None:
+                self._wake.send(b"x")
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until *stop* is set."""
+        with self._open() as door, self._open_wake() as woken, selectors.DefaultSelector() as selector:
+            selector.register(door, selectors.EVENT_READ)
+            selector.register(woken, selectors.EVENT_READ)
+            while not stop.is_set():
+                for key, _ in selector.select(_TICK_S):
+                    if key.fileobj is door:
+                        self._welcome(selector, door)
+                    elif isinstance(key.data, Caller):
+                        self._hear(key.data)
+                    else:
+                        with contextlib.suppress(BlockingIOError):
+                            woken.recv(4096)
+                for caller in [key.data for key in selector.get_map().values() if isinstance(key.data, Caller)]:
+                    self._tend(selector, caller)
+                self._listener.look()
+            for key in tuple(selector.get_map().values()):
+                if isinstance(key.data, Caller):
+                    key.data.line.close()
+
+    def _open(self) -> socket.socket:
+        with contextlib.suppress(FileNotFoundError):
+            self._place.unlink()
+        door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            door.bind(str(self._place))
+            self._place.chmod(0o660)  # the folder's group: the workers
+            door.listen(64)
+            door.setblocking(False)
+        except BaseException:
+            door.close()
+            raise
+        return door
+
+    @contextlib.contextmanager
+    def _open_wake(self) -> Iterator[socket.socket]:
+        woken, wake = socket.socketpair()
+        with woken, wake:
+            for end in (woken, wake):
+                end.setblocking(False)
+            self._wake = wake
+            yield woken
+            with self._lock:
+                self._wake = None
+
+    def _welcome(self, selector: selectors.BaseSelector, door: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            line = LineSocket(door.accept()[0])
+            selector.register(line, selectors.EVENT_READ, Caller(line))
+
+    def _hear(self, caller: Caller) -> None:
+        with self._lock:
+            caller.line.flush()
+            messages = caller.line.receive()
+        for message in messages:
+            try:
+                self._listener.take(caller, message)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                log.warning("a worker's message cannot be read", error=repr(error))
+                caller.line.closed = True
+                return
+
+    def _tend(self, selector: selectors.BaseSelector, caller: Caller) -> None:
+        with self._lock:
+            line = caller.line
+            if line.closed or line.pending_bytes > _UNREAD_MOST_BYTES:
+                selector.unregister(line)
+                line.close()
+                self._listener.lost(caller)
+                return
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if line.pending_bytes else 0)
+            if selector.get_key(line).events != wanted:
+                selector.modify(line, wanted, caller)
