@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from controller.spec.base import Part
-from controller.spec.faults import Fault, allowed, faulty
+from controller.spec.faults import Fault, Place, allowed, faulty
 from controller.spec.hosts import Host, HostPattern, Path, Target
 from controller.spec.values import Duration, Flag, Interval, PositiveDuration, Whole, read_text, read_texts
 
@@ -52,26 +52,24 @@ def read_header_names(value: Any) -> tuple[str, ...]:
 
 
 def _read_status(value: Any) -> tuple[tuple[int, int], ...]:
-    items = value if isinstance(value, list | tuple) else (read_text(value).split(",") if value is not None else [])
-    ranges = []
-    for index, item in enumerate(items):
-        at = (index,) if isinstance(value, list | tuple) else ()
-        if isinstance(item, list | tuple) and len(item) == 2:
-            low, high = item
-        elif (
-            not isinstance(item, Mapping | list | tuple)
-            and item is not None
-            and (match := _STATUS.fullmatch(read_text(item).strip()))
-        ):
-            low, high = int(match[1]), int(match[2] or match[1])
-        else:
-            raise faulty([Fault(at=at, allowed=SAY_STATUS)])
-        if low > high:
-            raise faulty([Fault(at=at, allowed="a range from low to high, such as 200-399")])
-        ranges.append((low, high))
+    is_list = isinstance(value, list | tuple)
+    items = value if is_list else (read_text(value).split(",") if value is not None else [])
+    ranges = tuple(_read_range(item, (index,) if is_list else ()) for index, item in enumerate(items))
     if not ranges:
         raise allowed(SAY_STATUS)
-    return tuple(ranges)
+    return ranges
+
+
+def _read_range(item: Any, at: Place) -> tuple[int, int]:
+    if isinstance(item, list | tuple) and len(item) == 2 and all(type(end) is int for end in item):
+        low, high = item
+    elif isinstance(item, str | int) and (match := _STATUS.fullmatch(read_text(item).strip())):
+        low, high = int(match[1]), int(match[2] or match[1])
+    else:
+        raise faulty([Fault(at=at, allowed=SAY_STATUS)])
+    if not 100 <= low <= high <= 599:
+        raise faulty([Fault(at=at, allowed="a range from low to high, such as 200-399")])
+    return low, high
 
 
 def _read_test(value: Any) -> tuple[str, ...] | None:

@@ -59,7 +59,9 @@ strategies = st.one_of(
         optional={
             "steps": st.just([{"weight": 5, "hold": 1.5}, {"weight": 60}]),
             "abort_on": optional(
-                error_rate=st.sampled_from([None, "1%", "2.5%"]), p95=st.none() | positive, min_requests=st.integers(1, 99)
+                error_rate=st.sampled_from([None, "1%", "2.5%"]),
+                p95=st.none() | positive,
+                min_requests=st.integers(1, 99),
             ),
         },
     ),
@@ -79,7 +81,9 @@ proxies = optional(
         response=optional(set=st.dictionaries(keys, keys, max_size=2)),
     ),
     allow=st.just(["10.0.0.0/8", "2001:db8::/32"]),
-    rate_limit=st.fixed_dictionaries({"requests": st.integers(1, 99)}, optional={"per": positive, "burst": st.integers(1, 9)}),
+    rate_limit=st.fixed_dictionaries(
+        {"requests": st.integers(1, 99)}, optional={"per": positive, "burst": st.integers(1, 9)}
+    ),
     canonical_host=hosts,
     redirects=st.just([{"from": "/old", "to": "https://new.test/", "code": 308}]),
 )
@@ -114,7 +118,9 @@ fields = {
     "networks": st.just(["backend"]),
     "shm_size": sizes,
     "ulimits": st.just({"nofile": 1024, "nproc": {"soft": 1, "hard": 2}}),
-    "environment": st.dictionaries(keys, st.one_of(st.none(), texts, multiline, st.booleans(), st.integers()), max_size=4),
+    "environment": st.dictionaries(
+        keys, st.one_of(st.none(), texts, multiline, st.booleans(), st.integers()), max_size=4
+    ),
     "secrets": st.just(["A_KEY_OF_ITS_OWN_NAME", {"name": "CERT_OF_ITS_OWN_NAME", "file": True}]),
     "volumes": volumes,
     "resources": optional(cpus=st.sampled_from([0.5, 2, 1.25]), memory=sizes, pids=st.integers(1, 999)),

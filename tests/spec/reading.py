@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from controller.spec.model import AppSpec
 from controller.spec.parse import Document, parse_file
 
@@ -11,7 +13,8 @@ EVERYTHING: frozenset[str] = frozenset()
 
 def document_of(text: str, **more: object) -> Document:
     """Read a document that has `name: shop` and `image: shop:1` unless *text* says so itself."""
-    head = "".join(f"{key}: {value}\n" for key, value in (("name", "shop"), ("image", "shop:1")) if f"{key}:" not in text.split("\n  ")[0])
+    given = set(re.findall(r"^(\w+):", text, re.MULTILINE))
+    head = "".join(f"{key}: {value}\n" for key, value in (("name", "shop"), ("image", "shop:1")) if key not in given)
     parsed = parse_file((text.rstrip("\n") + "\n" + head).encode(), "shop.yaml", not_yet=EVERYTHING, **more)
     (document,) = parsed.documents
     return document

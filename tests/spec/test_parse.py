@@ -17,7 +17,7 @@ GOOD = "name: a\nimage: b\n"
 
 
 def test_all_problems_are_told_at_once_in_the_words_of_the_contract():
-    text = "name: shop\nimage: shop:1\nport: 8000\nhealth:\n  path: /x\n  interval: \"fast\"\nstrategi: rolling\nreplicas: -1\n"
+    text = 'name: shop\nimage: shop:1\nport: 8000\nhealth:\n  path: /x\n  interval: "fast"\nstrategi: rolling\nreplicas: -1\n'
     assert texts(text) == [
         'f.yaml:6: health.interval: found "fast", allowed: a duration such as 500ms, 10s, 2m, 1h30m',
         'f.yaml:7: strategi: unknown field, did you mean "strategy"?',
@@ -29,12 +29,21 @@ def test_all_problems_are_told_at_once_in_the_words_of_the_contract():
     ("text", "expected"),
     [
         ("health: {pth: /}", '1: health.pth: unknown field, did you mean "path"?'),
-        ("routes:\n  - host: a.test\n    strippath: true\nport: 1", '3: routes[0].strippath: unknown field, did you mean "strip_path"?'),
+        (
+            "routes:\n  - host: a.test\n    strippath: true\nport: 1",
+            '3: routes[0].strippath: unknown field, did you mean "strip_path"?',
+        ),
         ("strategy:\n  type: blue_green\n  promot: auto", '3: strategy.promot: unknown field, did you mean "promote"?'),
-        ("strategy: {type: canary, steps: [{wait: 1}]}", '1: strategy.steps[0].weight: is missing; it is required'),
-        ("strategy: {type: canary, abort_on: {p59: 1s}}", '1: strategy.abort_on.p59: unknown field, did you mean "p95"?'),
+        ("strategy: {type: canary, steps: [{wait: 1}]}", "1: strategy.steps[0].weight: is missing; it is required"),
+        (
+            "strategy: {type: canary, abort_on: {p59: 1s}}",
+            '1: strategy.abort_on.p59: unknown field, did you mean "p95"?',
+        ),
         ("resources: {mem: 1G}", '1: resources.mem: unknown field, did you mean "memory"?'),
-        ("proxy: {headers: {request: {sett: {}}}}", '1: proxy.headers.request.sett: unknown field, did you mean "set"?'),
+        (
+            "proxy: {headers: {request: {sett: {}}}}",
+            '1: proxy.headers.request.sett: unknown field, did you mean "set"?',
+        ),
         ("proxy: {rate_limit: {request: 1}}", '1: proxy.rate_limit.request: unknown field, did you mean "requests"?'),
         ("proxy: {redirects: [{form: /a, to: /b}]}", '1: proxy.redirects[0].form: unknown field, did you mean "from"?'),
         ("volumes: [{target: /a, sorce: x}]", '1: volumes[0].sorce: unknown field, did you mean "source"?'),
@@ -77,14 +86,14 @@ def test_an_unknown_field_comes_with_a_suggestion_at_every_level(text, expected)
         ("deadline: 0s", "allowed: a duration above 0s"),
         ("drain: -1s", '1: drain: found "-1s", allowed: a duration'),
         ("health: /healthz", '1: health: found "/healthz", allowed: a mapping'),
-        ("health: {interval: 10ms}", "1: health.interval: found \"10ms\", allowed: a duration of at least 50ms"),
+        ("health: {interval: 10ms}", '1: health.interval: found "10ms", allowed: a duration of at least 50ms'),
         ("health: {status: 200-x}", '1: health.status: found "200-x", allowed: statuses such as 200, 200-399'),
         ("health: {status: [200, 99]}", '1: health.status[1]: found "99"'),
         ("health: {status: 399-200}", "a range from low to high"),
         ("health: {command: []}", "1: health.command: found a list, allowed: a line for the shell"),
         ("health: {command: [NONE]}", "1: health.command: found a list"),
         ("health: {headers: {'a b': x}}", '1: health.headers.a b: found "x", allowed: a header name'),
-        ("health: {headers: {A: \"x\\r\\ny\"}}", "allowed: a value of visible characters on one line"),
+        ('health: {headers: {A: "x\\r\\ny"}}', "allowed: a value of visible characters on one line"),
         ("health: {headers: {Host: x}}", "for Host there is health.host"),
         ("routes: {host: a}\nport: 1", "1: routes: found a mapping, allowed: a list"),
         ("routes: [a.test]\nport: 1", '1: routes[0]: found "a.test", allowed: a mapping such as'),
@@ -94,24 +103,33 @@ def test_an_unknown_field_comes_with_a_suggestion_at_every_level(text, expected)
         ("strategy: {max_surge: 1}", "1: strategy.type: found nothing, allowed: rolling, blue_green, canary, recreate"),
         ("strategy: {type: x}", '1: strategy.type: found "x", allowed: rolling'),
         ("strategy: [rolling]", "1: strategy: found a list, allowed: one of"),
-        ("strategy: {type: rolling, max_surge: 120%}", '1: strategy.max_surge: found "120%", allowed: a number, or a percentage'),
+        (
+            "strategy: {type: rolling, max_surge: 120%}",
+            '1: strategy.max_surge: found "120%", allowed: a number, or a percentage',
+        ),
         ("strategy:\n  type: recreate\n  hold: x", '3: strategy.hold: found "x", allowed: a duration'),
         ("strategy: {type: blue_green, preview_host: '*.a.b'}\nport: 1", "allowed: a host name"),
         ("strategy: {type: canary, steps: []}", "1: strategy.steps: found a list, allowed: at least one step"),
-        ("strategy: {type: canary, steps: [{weight: 50}, {weight: 10}]}", "1: strategy.steps[1].weight: found \"10\", allowed: a weight above"),
+        (
+            "strategy: {type: canary, steps: [{weight: 50}, {weight: 10}]}",
+            '1: strategy.steps[1].weight: found "10", allowed: a weight above',
+        ),
         ("strategy: {type: canary, abort_on: {error_rate: 0.05}}", "allowed: a percentage from 0% to 100%"),
         ("before: migrate", '1: before: found "migrate", allowed: a mapping'),
         ("before: {command: []}", "1: before.command: found a list, allowed: at least one item"),
-        ("before: {command: \"run 'x\"}", "allowed: a command that a shell could split"),
+        ('before: {command: "run \'x"}', "allowed: a command that a shell could split"),
         ("command: {a: b}", "1: command: found a mapping, allowed: a command"),
         ("command: [a, [b]]", "1: command[1]: found a list, allowed: a string"),
         ("command: [a, null]", "1: command[1]: found nothing, allowed: a string"),
         ("proxy: {https: never}", '1: proxy.https: found "never", allowed: auto, allow, redirect, only'),
-        ("proxy: {body_limit: 0}", "1: proxy.body_limit: found \"0\", allowed: at least 1"),
+        ("proxy: {body_limit: 0}", '1: proxy.body_limit: found "0", allowed: at least 1'),
         ("proxy: {allow: [nonsense]}", '1: proxy.allow[0]: found "nonsense", allowed: an address range'),
         ("proxy: {redirects: [{from: /a, to: 'javascript:x'}]}", "allowed: a path that starts with /, or a URL"),
         ("proxy: {redirects: [{from: /a, to: /b, code: 200}]}", "allowed: 301, 302, 303, 307, 308"),
-        ("proxy: {inspect_required: true}", "1: proxy.inspect_required: found \"true\", allowed: only together with inspect: true"),
+        (
+            "proxy: {inspect_required: true}",
+            '1: proxy.inspect_required: found "true", allowed: only together with inspect: true',
+        ),
         ("proxy: {addons: [../x], inspect: true}", "1: proxy.addons[0]"),
     ],
 )
@@ -124,15 +142,27 @@ def test_a_bad_value_is_answered_with_line_field_found_and_allowed(text, expecte
     [
         ("routes: [{host: a.test}]", "1: routes: found a list, allowed: only together with `port`"),
         ("health:\n  path: /x", '2: health.path: found "/x", allowed: only together with `port`'),
-        ("strategy: {type: blue_green, preview_host: p.test}", '1: strategy.preview_host: found "p.test", allowed: only together with `port`'),
-        ("strategy: {type: rolling, max_surge: 0}", "1: strategy.max_unavailable: found nothing, allowed: above 0 where max_surge is 0"),
+        (
+            "strategy: {type: blue_green, preview_host: p.test}",
+            '1: strategy.preview_host: found "p.test", allowed: only together with `port`',
+        ),
+        (
+            "strategy: {type: rolling, max_surge: 0}",
+            "1: strategy.max_unavailable: found nothing, allowed: above 0 where max_surge is 0",
+        ),
         ("strategy: {type: rolling, max_surge: 0%, max_unavailable: 0%}", "allowed: above 0"),
         ("port: 1\nroutes:\n- host: a.test\n- host: A.test.\n  path: /", "4: routes[1]: a.test/ is routed twice"),
         ("port: 1\nroutes: [{path: /a}, {path: /a/}]", "2: routes[1]: any host/a is routed twice"),
-        ("port: 1\nroutes: [{host: p.test}]\nstrategy: {type: blue_green, preview_host: p.test}", "a host that none of its own routes has"),
+        (
+            "port: 1\nroutes: [{host: p.test}]\nstrategy: {type: blue_green, preview_host: p.test}",
+            "a host that none of its own routes has",
+        ),
         ("volumes: ['a:/x', 'b:/x/']", "1: volumes[1]: /x is there twice"),
         ("secrets: [A, A]", "1: secrets[1]: A is there twice"),
-        ("secrets: [A]\nenvironment: {A: x}", "1: secrets[0]: found \"A\", allowed: a name that `environment` does not set too"),
+        (
+            "secrets: [A]\nenvironment: {A: x}",
+            '1: secrets[0]: found "A", allowed: a name that `environment` does not set too',
+        ),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(text, expected):
@@ -154,7 +184,10 @@ def test_surge_0_is_fine_where_something_may_be_unavailable():
 
 
 def test_a_name_or_image_that_is_missing_is_told():
-    assert texts("port: 1\n") == ["f.yaml:1: name: is missing; it is required", "f.yaml:1: image: is missing; it is required"]
+    assert texts("port: 1\n") == [
+        "f.yaml:1: name: is missing; it is required",
+        "f.yaml:1: image: is missing; it is required",
+    ]
 
 
 def test_at_most_80_characters_of_one_scalar_are_quoted():
@@ -217,10 +250,24 @@ def test_a_broken_document_does_not_hide_the_others():
         ("e", True),
     ]
     assert [problem.line for problem in parsed.problems] == [5, 9]
-    assert [(document.first_line, document.last_line) for document in parsed.documents] == [(1, 2), (3, 5), (6, 9), (10, 12)]
+    assert [(document.first_line, document.last_line) for document in parsed.documents] == [
+        (1, 2),
+        (3, 5),
+        (6, 9),
+        (10, 12),
+    ]
 
 
-@pytest.mark.parametrize("text", ["name: shop\nimage: [", "---\nname: 'shop' # x\n\t\n", "{name: shop, image: ", "# x\nimage: 'x\nname: shop\n", "name: shop\r\nimage: ["])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: shop\nimage: [",
+        "---\nname: 'shop' # x\n\t\n",
+        "{name: shop, image: ",
+        "# x\nimage: 'x\nname: shop\n",
+        "name: shop\r\nimage: [",
+    ],
+)
 def test_the_app_of_a_broken_document_is_still_told(text):
     (document,) = parse_file(text.encode(), "f").documents
     assert (document.name, document.spec) == ("shop", None)

@@ -96,8 +96,54 @@ def test_no_bytes_whatever_crash_the_parser(data):
 
 
 pieces = st.sampled_from(
-    "name: a|image: b|---|...|- |  |\n|: |[|]|{|}|, |&a |*a|<<: |!!str |!x |%YAML 1.2|# c|'|\"|? || |> |\t|\r|\u2028|\ufeff|"
-    "0o7|1e9|.inf|~|true|health:|strategy: canary|routes:|x-a: |\x85|\x00|\ud7ff|é|proxy: |volumes: |port: 1".split("|")
+    [
+        "name: a",
+        "image: b",
+        "---",
+        "...",
+        "- ",
+        "  ",
+        "\n",
+        ": ",
+        "[",
+        "]",
+        "{",
+        "}",
+        ", ",
+        "&a ",
+        "*a",
+        "<<: ",
+        "!!str ",
+        "!x ",
+        "%YAML 1.2",
+        "# c",
+        "'",
+        '"',
+        "? ",
+        "",
+        " ",
+        "> ",
+        "\t",
+        "\r",
+        "\u2028",
+        "\ufeff",
+        "0o7",
+        "1e9",
+        ".inf",
+        "~",
+        "true",
+        "health:",
+        "strategy: canary",
+        "routes:",
+        "x-a: ",
+        "\x85",
+        "\x00",
+        "\ud7ff",
+        "é",
+        "proxy: ",
+        "volumes: ",
+        "port: 1",
+    ]
 )
 
 
@@ -137,6 +183,10 @@ nested = {
     "strategy": ("type", "max_surge", "max_unavailable", "steps", "abort_on", "preview_host", "hold"),
     "before": ("command", "timeout"),
     "resources": ("cpus", "memory", "pids"),
+    "routes": ("host", "path", "strip_path"),
+    "volumes": ("type", "name", "source", "target", "read_only", "external", "options"),
+    "secrets": ("name", "file"),
+    "ulimits": ("soft", "hard"),
 }
 
 
@@ -147,7 +197,8 @@ def test_any_value_in_any_nested_field_is_taken_or_refused(data):
     inner = data.draw(st.dictionaries(st.sampled_from(nested[parent]), json_values, max_size=3))
     if parent == "strategy":
         inner["type"] = data.draw(st.sampled_from(["rolling", "blue_green", "canary", "recreate"]))
-    text = yaml.safe_dump({"name": "a", "image": "b", "port": 1, parent: inner})
+    wrapped = {"routes": [inner], "volumes": [inner], "secrets": [inner], "ulimits": {"nofile": inner}}
+    text = yaml.safe_dump({"name": "a", "image": "b", "port": 1, parent: wrapped.get(parent, inner)})
     parsed = parse_file(text.encode(), "f.yaml")
     assert parsed.problems or parsed.documents[0].spec
 

@@ -23,7 +23,17 @@ from controller.spec.values import (
 
 @pytest.mark.parametrize(
     ("written", "seconds"),
-    [("500ms", 0.5), ("10s", 10), ("2m", 120), ("1h", 3600), ("30d", 2592000), ("1m30s", 90), ("1.5s", 1.5), ("0s", 0), (0, 0)],
+    [
+        ("500ms", 0.5),
+        ("10s", 10),
+        ("2m", 120),
+        ("1h", 3600),
+        ("30d", 2592000),
+        ("1m30s", 90),
+        ("1.5s", 1.5),
+        ("0s", 0),
+        (0, 0),
+    ],
 )
 def test_a_duration_is_read_in_seconds(written, seconds):
     assert read_duration(written) == seconds
@@ -31,7 +41,26 @@ def test_a_duration_is_read_in_seconds(written, seconds):
 
 @pytest.mark.parametrize(
     "written",
-    ["", "fast", "10", "10 s", "-1s", "1y", "s", "1s ", "1s\n", "١s", "9" * 30 + "s", "400d", None, True, [], {}, float("inf"), float("nan")],
+    [
+        "",
+        "fast",
+        "10",
+        "10 s",
+        "-1s",
+        "1y",
+        "s",
+        "1s ",
+        "1s\n",
+        "\u0661s",
+        "9" * 30 + "s",
+        "400d",
+        None,
+        True,
+        [],
+        {},
+        float("inf"),
+        float("nan"),
+    ],
 )
 def test_what_is_no_duration_is_refused(written):
     with pytest.raises(PydanticCustomError):
@@ -54,7 +83,18 @@ def test_a_rendered_duration_reads_back_to_the_millisecond(ms):
 
 @pytest.mark.parametrize(
     ("written", "size"),
-    [("64K", 65536), ("256M", 256 * 1024**2), ("1G", 1024**3), ("1g", 1024**3), ("1.5k", 1536), ("10MiB", 10 * 1024**2), ("5MB", 5 * 1024**2), ("7b", 7), ("12", 12), (12, 12)],
+    [
+        ("64K", 65536),
+        ("256M", 256 * 1024**2),
+        ("1G", 1024**3),
+        ("1g", 1024**3),
+        ("1.5k", 1536),
+        ("10MiB", 10 * 1024**2),
+        ("5MB", 5 * 1024**2),
+        ("7b", 7),
+        ("12", 12),
+        (12, 12),
+    ],
 )
 def test_a_size_is_read_in_bytes_with_compose_s_units(written, size):
     assert read_size(written) == size
@@ -80,7 +120,16 @@ def test_what_is_no_number_of_cores_is_refused(written):
 
 @pytest.mark.parametrize(
     ("share", "replicas", "up", "down"),
-    [(2, 10, 2, 2), ("25%", 10, 3, 2), ("14%", 50, 7, 7), ("0%", 5, 0, 0), ("100%", 3, 3, 3), ("33%", 1, 1, 0), ("25%", 0, 0, 0), ("0.5%", 10, 1, 0)],
+    [
+        (2, 10, 2, 2),
+        ("25%", 10, 3, 2),
+        ("14%", 50, 7, 7),
+        ("0%", 5, 0, 0),
+        ("100%", 3, 3, 3),
+        ("33%", 1, 1, 0),
+        ("25%", 0, 0, 0),
+        ("0.5%", 10, 1, 0),
+    ],
 )
 def test_shares_round_as_in_kubernetes(share, replicas, up, down):
     assert count_of(share, replicas, round_up=True) == up

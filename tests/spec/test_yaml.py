@@ -22,14 +22,56 @@ def flaws_of(text):
         return [(error.flaw.line, error.flaw.message)]
 
 
-@pytest.mark.parametrize("word", ["no", "NO", "yes", "on", "off", "y", "n", "No", "1_000", "0b1", "12:30:45", "2024-01-01", "=", "0o8", "0x", ".", "-", "+", "1e", "e1", "tRue"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "no",
+        "NO",
+        "yes",
+        "on",
+        "off",
+        "y",
+        "n",
+        "No",
+        "1_000",
+        "0b1",
+        "12:30:45",
+        "2024-01-01",
+        "=",
+        "0o8",
+        "0x",
+        ".",
+        "-",
+        "+",
+        "1e",
+        "e1",
+        "tRue",
+    ],
+)
 def test_words_that_only_yaml_1_1_takes_for_something_else_are_strings(word):
-    assert load(f"- {word}" if word not in {"-"} else "- '-'") == [word]
+    assert load(f"- {word}" if word != "-" else "- '-'") == [word]
 
 
 @pytest.mark.parametrize(
     ("word", "value"),
-    [("true", True), ("True", True), ("FALSE", False), ("null", None), ("~", None), ("", None), ("0o17", 15), ("0x1F", 31), ("017", 17), ("-5", -5), ("+5", 5), ("1.5", 1.5), (".5", 0.5), ("5.", 5.0), ("1e3", 1000.0), ("-.inf", float("-inf"))],
+    [
+        ("true", True),
+        ("True", True),
+        ("FALSE", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("017", 17),
+        ("-5", -5),
+        ("+5", 5),
+        ("1.5", 1.5),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("1e3", 1000.0),
+        ("-.inf", float("-inf")),
+    ],
 )
 def test_the_core_schema_of_yaml_1_2(word, value):
     (found,) = load(f"- {word}")
