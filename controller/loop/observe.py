@@ -126,7 +126,7 @@ def _target(p: Picture, replica: Replica, release: Release, now: Instant) -> Tar
         verdict=replica.health,
         engine_log=replica.health_log,
         running=replica.state == "running",
-        known_ready=p.is_routed(replica),
+        known_ready=p.is_trusted(replica),
     )
 
 

@@ -74,7 +74,7 @@ def _step(p: Picture) -> Decision:
     if memory.frozen is not None:
         return Decision(memory=_thaw(memory, p.s.now))
     if standing.gone and not standing.held:
-        return remove_app(p)
+        return _with_cleaning(p, remove_app(p))
     if (start := find_start(p)) is not None:
         return begin(p, start)
     return _with_cleaning(p, _go_on(p))

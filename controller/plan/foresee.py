@@ -108,10 +108,10 @@ def _pass(world: World, replica: Replica) -> Verdict:
 
 def _born(situation: Situation, number: int, index: int, kind: str) -> Replica:
     release = situation.releases[number]
-    serial = 1 + max((int(r.id.rsplit("#", 1)[-1]) for r in situation.world.replicas if "#" in r.id), default=0)
+    serial = len(situation.world.replicas) + 1
     name = f"{situation.app}-r{number}-{index}"
     return Replica(
-        id=f"{name}#{serial}",
+        id=f"{name}@{situation.now.steady:.3f}",
         name=name,
         app=situation.app,
         release=number,

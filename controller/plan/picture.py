@@ -119,6 +119,11 @@ class Picture:
         entry = self.entry(replica)
         return entry is not None and entry.state == "ready" and entry.group == "live"
 
+    def is_trusted(self, replica: Replica) -> bool:
+        """Say whether the published table gives it requests of any kind: it has been ready."""
+        entry = self.entry(replica)
+        return entry is not None and entry.state == "ready"
+
     def is_ready(self, replica: Replica) -> bool:
         """Say whether it may take requests: running, and its probes passed.
 
@@ -127,12 +132,12 @@ class Picture:
         if replica.state != "running" or self.is_leaving(replica):
             return False
         verdict = self.s.world.verdicts.get(replica.id)
-        return self.is_routed(replica) if verdict is None else verdict.ready
+        return self.is_trusted(replica) if verdict is None else verdict.ready
 
     def was_ready(self, replica: Replica) -> bool:
         """Say whether it has been ready at any time."""
         verdict = self.s.world.verdicts.get(replica.id)
-        return self.is_routed(replica) if verdict is None else verdict.ever_ready
+        return self.is_trusted(replica) if verdict is None else verdict.ever_ready
 
     def ready(self, replicas: Iterable[Replica]) -> tuple[Replica, ...]:
         """Return those that are ready."""
@@ -193,6 +198,8 @@ class Picture:
 
     def can_start_again(self, replica: Replica) -> bool:
         """Say whether it did not fail: never started, stopped by us, or stopped with the machine."""
+        if replica.drift or replica.id in self.s.memory.tails:
+            return False  # it was given up: its end is counted, and another takes its place
         if replica.state == "created":
             return not replica.error
         booted = self.s.now.wall - self.s.now.steady

@@ -116,7 +116,8 @@ def clean_one_offs(p: Picture) -> Decision | None:
     for one in p.s.world.replicas:
         if one.kind != "before" or one.state == "removing":
             continue
-        if rollout and one.release == rollout.release and not rollout.before_done and not rollout.failing:
+        is_awaited = rollout and one.release == rollout.release and not rollout.before_done and not rollout.failing
+        if is_awaited and not p.s.standing.gone:
             continue
         if one.state in ("running", "paused"):
             operation = KillReplica(one.id, one.name, "nobody waits for it any more")

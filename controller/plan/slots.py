@@ -70,14 +70,15 @@ def _mend(
             logs.append(KeepLogs(replica.id, replica.name, why))
         if _serves_on(p, release, replica) and replica.index not in successors:
             still.append(replica)
-        elif replica.id in p.s.memory.tails or replica.state != "running":
+        elif replica.id in p.s.memory.tails:
             retire.append((replica, why))
     return logs, retire, still
 
 
 def _serves_on(p: Picture, release: Release, replica: Replica) -> bool:
-    # A single writer's successor may not start before it has stopped.
-    return bool(replica.drift) and p.is_ready(replica) and release.spec.strategy.type != "recreate"
+    # A single writer's successor may not start before it has stopped; a rollout has its own limits to keep.
+    may_overlap = release.spec.strategy.type != "recreate" and p.s.memory.rollout is None
+    return bool(replica.drift) and p.is_ready(replica) and may_overlap
 
 
 def _waits_for_stop(p: Picture, release: Release, index: int) -> bool:

@@ -72,7 +72,7 @@ def remove_app(p: Picture) -> Decision:
     )
     decision = carry_out(p, course, p.s.memory)
     routing = p.s.world.routing
-    if p.replicas or decision.operations or routing.published is not None or not routing.settled:
+    if p.s.world.replicas or decision.operations or routing.published is not None or not routing.settled:
         return decision
     answers = tuple(Answer(order=o.id, result="done", text="removed") for o in p.s.orders if o.verb == "delete")
     if p.s.memory == (gone := idle_memory(p.s.memory)):

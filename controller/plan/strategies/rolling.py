@@ -43,6 +43,8 @@ def plan_rolling(p: Picture, release: Release, rollout: Rollout) -> Step:
     """Return the next wave."""
     muster, out = p.muster(release), p.outgoing(release)
     limits = limits_of(release)
+    if limits.floor and not p.routable((*muster.keep, *out)) and (back := _called_back(p, release, rollout)):
+        rollout, out = replace(rollout, released=rollout.released - {r.id for r in back}), (*out, *back)
     room = limits.most - len(muster.keep) - len(out)
     filling = fill_slots(p, release, muster, release.reason, budget=room)
     going = _going(p, release, limits, out, lacking=len(muster.missing) - max(0, room))
@@ -54,7 +56,7 @@ def plan_rolling(p: Picture, release: Release, rollout: Rollout) -> Step:
         released=rollout.released | {r.id for r in going},
     )
     why = f"release {release.number} replaces it"
-    gone = (*going, *p.strays(release))
+    gone = (*going, *(r for r in p.strays(release) if r not in staying))
     resting = tuple(r for r in gone if release.spec.bake and r.state == "running" and r.id in rollout.released)
     course = Course(
         rules_of=release.spec if is_final else rules_now(p, release).spec,
@@ -69,6 +71,12 @@ def plan_rolling(p: Picture, release: Release, rollout: Rollout) -> Step:
     return Step(course=course, rollout=rollout, is_final=is_final)
 
 
+def _called_back(p: Picture, release: Release, rollout: Rollout) -> tuple[Replica, ...]:
+    """Return ready old ones that were taken out but not stopped yet: the new ones died, and nobody else is left."""
+    old = tuple(r for r in p.of(p.live) if r.id in rollout.released and r not in p.of(release))
+    return p.ready(old)
+
+
 def _going(
     p: Picture, release: Release, limits: Limits, out: tuple[Replica, ...], *, lacking: int
 ) -> tuple[Replica, ...]:
@@ -76,7 +84,7 @@ def _going(
     ready_out = p.ready(out)
     ready = len(p.ready(p.muster(release).keep)) + len(ready_out)
     draining = sum(1 for r in p.others(release) if r.state == "running" and r not in out)
-    may_drain = max(release.spec.replicas, len(out)) - draining
+    may_drain = max(release.spec.replicas, p.live.spec.replicas if p.live else 0) - draining
     unready = tuple(r for r in out if r not in ready_out)
     is_full = len(p.ready(p.muster(release).keep)) == release.spec.replicas
     for_room = unready if is_full else unready[: max(0, lacking)]
