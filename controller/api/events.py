@@ -9,12 +9,12 @@ from contextlib import suppress
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from controller.api.auth import Caller, Who
 from controller.api.problems import Problem
+from controller.api.streams import Following
 from controller.clock import render_time
 from controller.queries import Row
 
@@ -95,8 +95,9 @@ def build_router(log: Log, wakers: Wakers) -> APIRouter:
         after = (
             last_event_id if last_event_id is not None else await run_in_threadpool(start_after, log, who, app, limit)
         )
-        stream = follow_events(log, wakers, wakers.join(), who, app, after)
-        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        waker = wakers.join()
+        stream = follow_events(log, wakers, waker, who, app, after)
+        return Following(stream, lambda: wakers.leave(waker), "text/event-stream")
 
     return router
 
@@ -114,19 +115,16 @@ async def follow_events(
     log: Log, wakers: Wakers, waker: asyncio.Event, who: Caller, app: str | None, after: int
 ) -> AsyncIterator[str]:
     """Yield events after *after* as they come, until the client goes or the service stops."""
-    try:
-        yield ": oton\n\n"
-        while not wakers.closing:
-            waker.clear()
-            batch = await run_in_threadpool(log.events, after, app, BATCH)
-            for event in batch:
-                after = event.id
-                if who.sees(event.app):
-                    yield render_sse(event)
-            if len(batch) < BATCH and not await heard(waker):
-                yield ": still here\n\n"
-    finally:
-        wakers.leave(waker)
+    yield ": oton\n\n"
+    while not wakers.closing:
+        waker.clear()
+        batch = await run_in_threadpool(log.events, after, app, BATCH)
+        for event in batch:
+            after = event.id
+            if who.sees(event.app):
+                yield render_sse(event)
+        if len(batch) < BATCH and not await heard(waker):
+            yield ": still here\n\n"
 
 
 async def heard(waker: asyncio.Event) -> bool:

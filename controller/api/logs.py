@@ -15,9 +15,10 @@ from starlette.concurrency import run_in_threadpool
 
 from controller.api.apps import AppName, find_app
 from controller.api.auth import Who
+from controller.api.events import Wakers
 from controller.api.parts import Parts
 from controller.api.problems import Problem
-from controller.api.streams import Hose, Threads
+from controller.api.streams import Following, Hose, Threads
 from controller.clock import render_time
 from controller.errors import ControllerError, Refused, Retry
 from controller.world.model import Replica
@@ -54,13 +55,15 @@ def build_router(parts: Parts, threads: Threads) -> APIRouter:
         found = await run_in_threadpool(find_replicas, parts, app, release)
         if not found and not follow:
             raise Problem(404, "no-logs", no_container_text(app, release))
-        wakers = request.app.state.wakers
-        body: Any = (
-            follow_logs(parts, threads, wakers, app, found, lines, since, release)
-            if follow
-            else past_logs(parts, found, lines, since)
-        )
-        return StreamingResponse(body, media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
+        if not follow:
+            return StreamingResponse(past_logs(parts, found, lines, since), media_type=MEDIA_TYPE)
+        tail = Tail(parts, threads, app, release)
+        try:
+            await tail.add(found, lines, since)
+        except Exception:
+            tail.close()
+            raise
+        return Following(tail.lines(request.app.state.wakers), tail.close, MEDIA_TYPE)
 
     return router
 
@@ -110,34 +113,41 @@ def open_log(parts: Parts, replica: Replica, lines: int | None, since: float | N
         return ()
 
 
-async def follow_logs(
-    parts: Parts,
-    threads: Threads,
-    wakers: Any,
-    app: str,
-    found: list[Replica],
-    lines: int,
-    since: float | None,
-    release: int | None,
-) -> AsyncIterator[bytes]:
-    """Yield lines as they are written, of new replicas too, until the client goes or the service stops."""
-    hose: Hose[bytes] = Hose(threads)
-    known: set[str] = set()
-    try:
+class Tail:
+    """The lines of an app's containers as they are written, of those that come later too."""
+
+    def __init__(self, parts: Parts, threads: Threads, app: str, release: int | None) -> None:
+        self._parts, self._app, self._release = parts, app, release
+        self._hose: Hose[bytes] = Hose(threads)
+        self._known: set[str] = set()
+
+    async def add(self, replicas: Iterable[Replica], lines: int | None = None, since: float | None = None) -> None:
+        """Follow those of *replicas* that are not followed yet. Raises the 503 where no thread is free."""
+        for replica in [one for one in replicas if one.id not in self._known]:
+            self._known.add(replica.id)
+            log = await run_in_threadpool(partial(open_log, self._parts, replica, lines, since, follow=True))
+            close = getattr(log, "close", lambda: None)
+            try:
+                self._hose.add(f"logs {replica.name}", log, close, partial(render_log, replica))
+            except Problem:
+                close()
+                raise
+
+    async def lines(self, wakers: Wakers) -> AsyncIterator[bytes]:
+        """Yield lines until the client goes or the service stops."""
         while not wakers.closing:
-            for replica in (one for one in found if one.id not in known):
-                first = not known
-                known.add(replica.id)
-                tail = lines if first or len(known) <= len(found) else None
-                log = await run_in_threadpool(partial(open_log, parts, replica, tail, since, follow=True))
-                hose.add(f"logs {replica.name}", log, getattr(log, "close", lambda: None), partial(render_log, replica))
-            item = await hose.next(LOOK_S)
+            item = await self._hose.next(LOOK_S)
             while item is not None:
                 yield item
-                item = await hose.next(0)
-            found = seen_replicas(parts, app, release)
-    finally:
-        hose.close()
+                item = await self._hose.next(0)
+            try:
+                await self.add(seen_replicas(self._parts, self._app, self._release))
+            except (Problem, ControllerError):
+                return
+
+    def close(self) -> None:
+        """End all of it."""
+        self._hose.close()
 
 
 def seen_replicas(parts: Parts, app: str, release: int | None) -> list[Replica]:

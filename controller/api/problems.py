@@ -43,7 +43,7 @@ DOCUMENTED: dict[str, Any] = {
 LOG = structlog.get_logger("api")
 
 
-class Problem(Exception):  # noqa: N818 - the RFC's own word
+class Problem(Exception):
     """One answer that says what went wrong; *kind* is a stable word for programs."""
 
     def __init__(self, status: int, kind: str, detail: str, **more: Any) -> None:

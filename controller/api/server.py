@@ -37,7 +37,7 @@ def build_api(parts: Parts) -> FastAPI:
         responses={"default": problems.DOCUMENTED},
     )
     api.state.wakers = events.Wakers()
-    threads = Threads()
+    threads = api.state.threads = Threads()
     api.state.check_token = None
     problems.install(api)
     api.include_router(service.build_router(parts))

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from typing import Any
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from controller.api.problems import Problem
 
@@ -116,3 +119,18 @@ class Hose[T]:
     def _ended(self) -> None:
         self._open -= 1
         self._news.set()
+
+
+class Following(StreamingResponse):
+    """A stream with something to close at its end, also where the client went before the first byte."""
+
+    def __init__(self, body: AsyncIterator[str | bytes], close: Callable[[], None], media_type: str) -> None:
+        super().__init__(body, media_type=media_type, headers={"Cache-Control": "no-store"})
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream, then close."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._close()

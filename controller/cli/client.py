@@ -117,9 +117,7 @@ class Client:
         try:
             return response.json() if response.content else None
         except ValueError as error:
-            raise Trouble(
-                UNREACHABLE, f"{self.target.place}: what answers there is not Oton Pilot"
-            ) from error
+            raise Trouble(UNREACHABLE, f"{self.target.place}: what answers there is not Oton Pilot") from error
 
     @contextmanager
     def _turn_errors(self) -> Iterator[None]:

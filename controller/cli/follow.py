@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
 from controller.cli.client import Client, app_path
 from controller.cli.show import plain
@@ -257,7 +257,7 @@ def bear(look: Callable[[], End | None], limit_s: float, pause: Callable[[float]
     """Return what *look* returns, trying again while the service is away; raises Trouble once that lasts too long."""
     for attempt in Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, Trouble) and error.code == UNREACHABLE),
-        wait=wait_exponential_jitter(initial=LOOK_S, max=2.0, jitter=LOOK_S),
+        wait=wait_exponential(multiplier=LOOK_S, max=2.0) + wait_random(0, LOOK_S),
         stop=stop_after_delay(limit_s),
         sleep=pause,
         reraise=True,

@@ -20,7 +20,7 @@ SEVERITY = (UNREACHABLE, FORBIDDEN, USAGE, CONFLICT, MISSING, FAILED, TIMEOUT, W
 """Several apps in one call end with the first of these that applies."""
 
 
-class Trouble(Exception):  # noqa: N818 - it is not always an error of ours
+class Trouble(Exception):
     """A command cannot go on. *text* says why; *lines* are shown below it; *hint* says what to do next."""
 
     def __init__(self, code: int, text: str, *, lines: Iterable[str] = (), hint: str = "") -> None:

@@ -26,7 +26,7 @@ CHUNK = 65536
 HANDSHAKE_S = 30.0
 
 
-class Rejected(Exception):  # noqa: N818 - the protocol's own word
+class Rejected(Exception):
     """The other side answered with HTTP instead."""
 
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
@@ -44,10 +44,14 @@ class Wire:
         self._parts: list[str | bytes] = []
         self._conn = WSConnection(ConnectionType.CLIENT)
         extra = [(name.encode(), value.encode()) for name, value in headers.items()]
-        self._sock.settimeout(HANDSHAKE_S)
-        self._write(Request(host=host, target=path, extra_headers=extra))
-        self._shake_hands()
-        self._sock.settimeout(None)
+        try:
+            self._sock.settimeout(HANDSHAKE_S)
+            self._write(Request(host=host, target=path, extra_headers=extra))
+            self._shake_hands()
+            self._sock.settimeout(None)
+        except BaseException:
+            self._sock.close()
+            raise
 
     def send(self, data: str | bytes) -> None:
         """Send one message. Raises OSError once the connection is over."""
