@@ -65,6 +65,13 @@ class Knob:
     meaning: str
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
 Port = Annotated[int, knob("a port from 1 to 65535", whole(1, 65535))]
 Place = Annotated[Path, knob("a path", parse_path)]
 Words = Annotated[tuple[str, ...], NoDecode]
@@ -108,10 +115,11 @@ class Settings(BaseSettings):
     state: Place = Field(default_factory=lambda: parse_path("./.oton"), alias="OTON_STATE")
     """Instance id, route snapshot, certificates, keys, recordings; mode 0700 (default ./.oton)."""
 
-    socket: Place = Field(
-        default_factory=lambda data: default_socket(data.get("state", Path())), alias="OTON_SOCKET"
-    )
-    """API socket; whoever may open it is admin (default /run/oton/oton.sock as root, else in $XDG_RUNTIME_DIR, else in the state directory)."""
+    socket: Place = Field(default_factory=lambda data: default_socket(data.get("state", Path())), alias="OTON_SOCKET")
+    """
+    API socket; whoever may open it is admin (default /run/oton/oton.sock as root, else in $XDG_RUNTIME_DIR, else
+    in the state directory).
+    """
 
     api: Annotated[
         tuple[str, int] | None,
@@ -126,7 +134,7 @@ class Settings(BaseSettings):
     """Public host name under which the proxy serves the API; unset: none."""
 
     workers: Annotated[int, knob("a whole number from 1 to 256", whole(1, 256))] = Field(
-        default_factory=lambda: usable_cores(), alias="OTON_WORKERS"
+        default_factory=usable_cores, alias="OTON_WORKERS"
     )
     """Number of proxy processes (default: one per core that we may use)."""
 
@@ -190,9 +198,7 @@ class Settings(BaseSettings):
     )
     """Whether the access log shows query strings; they often carry secrets (default false)."""
 
-    keep_images: Annotated[int, knob("a whole number from 1 to 50", whole(1, 50))] = Field(
-        5, alias="OTON_KEEP_IMAGES"
-    )
+    keep_images: Annotated[int, knob("a whole number from 1 to 50", whole(1, 50))] = Field(5, alias="OTON_KEEP_IMAGES")
     """Releases per app whose images stay on the engine."""
 
     stop_timeout_s: Annotated[float, knob("a duration from 0s to 1h, such as 30s", between(0, 3600))] = Field(
@@ -205,9 +211,9 @@ class Settings(BaseSettings):
     )
     """Repository that is the source of the watched directory; unset: none."""
 
-    git_branch: Annotated[
-        str, knob("a branch name", matching(r"[A-Za-z0-9_][A-Za-z0-9_./\-]{0,254}"))
-    ] | None = Field(None, alias="OTON_GIT_BRANCH")
+    git_branch: Annotated[str, knob("a branch name", matching(r"[A-Za-z0-9_][A-Za-z0-9_./\-]{0,254}"))] | None = Field(
+        None, alias="OTON_GIT_BRANCH"
+    )
     """Branch to follow; unset: the repository's own default."""
 
     git_path: Annotated[str, knob("a relative path", matching(r"(?!/)(?!.*\.\.)[^\0]*"))] = Field(
@@ -223,13 +229,14 @@ class Settings(BaseSettings):
     git_key: Place | None = Field(None, alias="OTON_GIT_KEY")
     """Private key file for an ssh address; unset: what ssh itself finds."""
 
-    docker_host: Annotated[
-        str, knob("unix://, tcp://, ssh:// or http(s)://", matching(r"(unix|tcp|ssh|https?|npipe|fd)://\S+"))
-    ] | None = Field(None, alias="DOCKER_HOST")
+    docker_host: (
+        Annotated[str, knob("unix://, tcp://, ssh:// or http(s)://", matching(r"(unix|tcp|ssh|https?|npipe|fd)://\S+"))]
+        | None
+    ) = Field(None, alias="DOCKER_HOST")
     """The engine's address, as the Docker CLI reads it; unset: Docker's own default."""
 
 
-def load_settings(overrides: Mapping[str, object] = {}) -> Settings:  # noqa: B006 - never written to
+def load_settings(overrides: Mapping[str, object] = {}) -> Settings:
     """
     Return the settings from the environment, `.env` in the working directory and *overrides* (by field name; they win).
 
@@ -286,7 +293,7 @@ def list_knobs() -> tuple[Knob, ...]:
             field=name,
             variable=str(info.alias),
             flag="--" + str(info.alias).removeprefix("OTON_").lower().replace("_", "-"),
-            meaning=info.description or "",
+            meaning=" ".join((info.description or "").split()),
         )
         for name, info in Settings.model_fields.items()
     )
@@ -301,7 +308,7 @@ def default_socket(state: Path) -> Path:
 
 
 def default_proxy_user(state: Path) -> ProxyUser | None:
-    """Return a uid that no user of this machine has, the same at every start of one state directory; None if not root."""
+    """Return a uid that nobody here has, the same at every start of one state directory; None if not root."""
     if os.geteuid() != 0:
         return None
     digest = hashlib.sha256(os.fsencode(str(state))).digest()
@@ -321,13 +328,6 @@ def _is_known(number: int) -> bool:
     return False
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use, at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return max(1, os.cpu_count() or 1)
-
-
 def load_instance(state: Path) -> str:
     """
     Return the id of this state directory: random, made at the first call and the same ever after.
@@ -343,7 +343,9 @@ def load_instance(state: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"{place}: cannot be read or made: {error}") from error
     if not re.fullmatch(r"[0-9a-f]{12}", instance):
-        raise Refused(f'{place}: found "{instance[:40]}", allowed: 12 hexadecimal digits; restore it or choose another OTON_STATE')
+        raise Refused(
+            f'{place}: found "{instance[:40]}", allowed: 12 hexadecimal digits; restore it or choose another OTON_STATE'
+        )
     return instance
 
 
@@ -352,9 +354,13 @@ def _prepare_state(state: Path) -> None:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = state.stat()
     except OSError as error:
-        raise Refused(f'OTON_STATE: found "{state}", allowed: a directory that we can make or own ({error.strerror})') from error
+        raise Refused(
+            f'OTON_STATE: found "{state}", allowed: a directory that we can make or own ({error.strerror})'
+        ) from error
     if found.st_uid != os.geteuid():
-        raise Refused(f'OTON_STATE: found "{state}" of uid {found.st_uid}, allowed: a directory of our own uid {os.geteuid()}')
+        raise Refused(
+            f'OTON_STATE: found "{state}" of uid {found.st_uid}, allowed: a directory of our own uid {os.geteuid()}'
+        )
     if stat.S_IMODE(found.st_mode) & 0o022 and not (state / "instance").exists():
         raise Refused(f'OTON_STATE: found "{state}" that others may write to, allowed: a directory of our own')
     if stat.S_IMODE(found.st_mode) != 0o700:

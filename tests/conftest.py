@@ -76,7 +76,7 @@ def close_quietly(service: Service) -> Exception | None:
     """Close one service; its trouble must not keep the others from being closed."""
     try:
         service.close()
-    except Exception as error:  # whatever it was, the next service has to be closed too
+    except Exception as error:  # noqa: BLE001 - whatever it was, the next service has to be closed too
         return error
     return None
 

@@ -274,7 +274,7 @@ def test_a_spoilt_instance_file_is_refused_not_replaced(tmp_path: Path) -> None:
 
 def test_a_state_directory_that_cannot_be_ours_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Refused, match="^OTON_STATE: found "):
+    with pytest.raises(Refused, match=r"^OTON_STATE: found "):
         load_instance(tmp_path / "file")
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -339,7 +339,14 @@ def test_console_logs_have_no_colour_without_a_terminal(capsys: pytest.CaptureFi
 def test_reading_settings_loads_nothing_heavy() -> None:
     heavy = "{'docker', 'sqlalchemy', 'fastapi', 'mitmproxy', 'structlog', 'typer'}"
     code = f"import sys, controller.settings; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(room.__file__).parents[1], timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(room.__file__).parents[1],
+        timeout=30,
+    )
     assert done.stdout.strip() == "[]"
 
 

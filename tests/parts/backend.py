@@ -24,6 +24,7 @@ last byte was handed to the kernel ("done"), with the id from X-Check-Id.
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -77,7 +78,7 @@ class Backend:
         if manners.log_dir:
             name = f"{self.host}-{os.getpid()}.log"
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self.log_files.append(os.open(os.path.join(manners.log_dir, name), flags, 0o644))
+            self.log_files.append(os.open(f"{manners.log_dir}/{name}", flags, 0o644))
 
     def log(self, event, **more):
         line = {"event": event, "version": self.manners.version, "host": self.host, "at": round(time.time(), 4), **more}
@@ -165,10 +166,8 @@ class Connection:
             self.sock.close()
 
     def close_idle(self):
-        try:
+        with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RD)
-        except OSError:
-            pass
 
     def one_request(self):
         backend = self.backend

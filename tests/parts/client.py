@@ -5,7 +5,7 @@ The checking client: steady traffic of which every request has an id, joined aft
     with client.running():
         ...                                  # swap releases
     report = client.report()
-    assert not report.lost and not report.doubled and not report.foreign
+    report.check()                           # nothing lost, doubled or foreign
     assert not report.old_after(moment, "v1")
 """
 
@@ -119,7 +119,8 @@ class Report:
     def check(self) -> None:
         """Raise AssertionError with the evidence unless nothing was lost, doubled or foreign."""
         assert self.sent, "nothing was sent"
-        assert not (self.lost or self.foreign or self.doubled), f"{self.summary()}\n{self.evidence()}"
+        if self.lost or self.foreign or self.doubled:
+            raise AssertionError(f"{self.summary()}\n{self.evidence()}")
 
 
 class CheckingClient:
@@ -208,7 +209,7 @@ class CheckingClient:
                     line = await Line.open(self._address, self._port)
                 body = one.id if one.method == "POST" else ""
                 await asyncio.wait_for(line.ask(one, self._host, body, keep=keep), ANSWER_LIMIT_S)
-            except (OSError, ValueError, EOFError, asyncio.TimeoutError) as error:
+            except (OSError, ValueError, EOFError, TimeoutError) as error:
                 one.trouble = f"{type(error).__name__}: {error}"
             if line is not None and (one.trouble or not keep or line.is_over):
                 line.close()

@@ -121,7 +121,9 @@ def _root_tree() -> bytes:
 
 def _modules(python: Path) -> tuple[Path, ...]:
     """Return the library files that the backend loads, with what compiled form they have."""
-    more = f"import json, {', '.join(MORE_MODULES)}; print(json.dumps([m.__file__ for m in ({', '.join(MORE_MODULES)})]))"
+    more = (
+        f"import json, {', '.join(MORE_MODULES)}; print(json.dumps([m.__file__ for m in ({', '.join(MORE_MODULES)})]))"
+    )
     found: list[str] = []
     for arguments in ([str(BACKEND), "--files"], ["-c", more]):
         done = subprocess.run([python, "-I", "-S", *arguments], capture_output=True, text=True, check=True)
@@ -144,7 +146,11 @@ def _add_file(tar: tarfile.TarFile, path: Path, name: str) -> None:
     real = path.resolve()
     info = tarfile.TarInfo(name.lstrip("/"))
     # The compiled form is taken only if the source has the time that is noted in it.
-    info.size, info.mode, info.mtime = real.stat().st_size, real.stat().st_mode & 0o755 | 0o444, int(real.stat().st_mtime)
+    info.size, info.mode, info.mtime = (
+        real.stat().st_size,
+        real.stat().st_mode & 0o755 | 0o444,
+        int(real.stat().st_mtime),
+    )
     with real.open("rb") as file:
         tar.addfile(info, file)
 

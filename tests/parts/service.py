@@ -47,7 +47,9 @@ class Service:
         self.socket.parent.chmod(0o700)
         self.settings = dict(settings or {})
         self.process: subprocess.Popen[bytes] | None = None
-        self._http = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://oton", timeout=20)
+        self._http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://oton", timeout=20
+        )
 
     # processes
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
-T = TypeVar("T")
 LOOK_S = 0.02
 
 
-def wait_for(condition: Callable[[], T], limit_s: float, what: str, look_s: float = LOOK_S) -> T:
+def wait_for[T](condition: Callable[[], T], limit_s: float, what: str, look_s: float = LOOK_S) -> T:
     """Return the first true value of *condition*; AssertionError with *what* and its last value after *limit_s*."""
     end = time.monotonic() + limit_s
     while True:
