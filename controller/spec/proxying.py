@@ -15,9 +15,8 @@ from controller.spec.hosts import Host, read_path
 from controller.spec.values import Duration, Flag, PositiveDuration, Size, Whole, read_texts
 
 _ADDON = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$", re.ASCII)
-_HTPASSWD = re.compile(
-    r"^[^:\s][^:\x00-\x1f]{0,254}:(\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}|\{SHA\}[A-Za-z0-9+/=]{28})$", re.ASCII
-)
+_HASHES = r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}|\$apr1\$[./A-Za-z0-9]{1,8}\$[./A-Za-z0-9]{22}|\{SHA\}[A-Za-z0-9+/]{27}="
+_HTPASSWD = re.compile(rf"^[^:\s][^:\x00-\x1f]{{0,254}}:({_HASHES})$", re.ASCII)
 _PLACE = re.compile(r"^(https?://[^\s/]+)?(/[^\s]*)?$", re.ASCII)
 
 
@@ -40,7 +39,9 @@ def _read_accounts(value: Any) -> tuple[str, ...]:
     for index, line in enumerate(lines):
         if not _HTPASSWD.fullmatch(line):
             # A line that is nearly right holds somebody's password: it is never quoted.
-            fault = Fault(at=(index,), message="allowed: a line of `htpasswd -nB NAME`, with a bcrypt hash")
+            fault = Fault(
+                at=(index,), message="allowed: a line of `htpasswd -nB NAME`: a name and a bcrypt, apr1 or SHA hash"
+            )
             raise faulty([fault])
     return lines
 
@@ -136,7 +137,7 @@ class Proxy(Part):
     headers: Headers = Headers()
     """Header edits."""
     basic_auth: Accounts = ()
-    """htpasswd lines (bcrypt); with any, a password is asked for."""
+    """htpasswd lines (bcrypt, apr1 or SHA); with any, a password is asked for."""
     allow: Ranges = ()
     """Client address ranges that may come in; empty: all."""
     rate_limit: RateLimit | None = None

@@ -71,10 +71,6 @@ class Volume(Part):
                 raise allowed(_say_modes(self.type), "options")
         return self
 
-    def engine_source(self, app: str) -> str:
-        """Return what the engine mounts for *app*: host path, volume name, or "" for an anonymous one."""
-        return f"{app}_{self.source}" if self.type == "volume" and self.source and not self.external else self.source
-
 
 def _say_modes(kind: str) -> str:
     return ", ".join(mode for mode, of in MODES.items() if of in {None, "any", kind})

@@ -3,8 +3,6 @@ from __future__ import annotations
 import pytest
 
 from controller.spec.envfile import parse_env_file
-from controller.spec.inline import inline_env_files
-from controller.spec.parse import parse_file
 from tests.spec.reading import problems_of, spec_of
 
 FILES = {
@@ -70,39 +68,3 @@ def test_the_server_never_reads_env_files():
 def test_an_env_file_that_cannot_be_read_is_a_problem_with_a_line(text, expected):
     (problem,) = problems_of(text, read_env=read)
     assert expected in problem
-
-
-def inlined(text):
-    data, parsed = inline_env_files(text.encode(), "f.yaml", read)
-    assert not parsed.problems
-    plain = parse_file(data, "f.yaml")
-    assert [document.spec for document in plain.documents] == [document.spec for document in parsed.documents]
-    return data.decode()
-
-
-def test_an_upload_keeps_every_other_line_as_it_was():
-    text = "# ours\nname: a   # app\nimage: b\nenv_file:\n  - a.env\n  # more\n\n# then\nenvironment:\n  A: mine\nreplicas: 2\n---\nname: c\nimage: d\n"
-    assert inlined(text) == (
-        "# ours\nname: a   # app\nimage: b\n  # more\n\n# then\nenvironment: {A: mine, B: from a}\nreplicas: 2\n---\nname: c\nimage: d\n"
-    )
-
-
-def test_an_upload_without_environment_gets_one():
-    assert inlined("name: a\nenv_file: a.env\nimage: b\n") == "name: a\nenvironment: {A: from a, B: from a}\nimage: b\n"
-    assert inlined("name: a\nenv_file: empty.env\nimage: b\n") == "name: a\nimage: b\n"
-
-
-def test_where_no_lines_can_be_exchanged_the_document_is_written_anew():
-    assert inlined("{name: a, env_file: a.env, image: b}\n").startswith("---\nname: a\nimage: b\n")
-
-
-def test_a_file_without_env_files_comes_back_byte_for_byte():
-    data = b"name: a\r\nimage: b\r\n"
-    assert inline_env_files(data, "f", read)[0] is data
-
-
-def test_a_file_with_problems_comes_back_as_it_is():
-    data = b"name: a\nenv_file: a.env\n"
-    again, parsed = inline_env_files(data, "f", read)
-    assert again is data
-    assert parsed.problems

@@ -139,3 +139,15 @@ def test_what_is_no_stored_spec_is_an_error_that_can_be_caught():
         load_stored("{}")
     with pytest.raises(ValidationError):
         load_stored("not json")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ops:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC",
+        "ops:$apr1$lZL6V/ci$eIMz/iKDkbtys/uU7LEK00",
+        "ops:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=",
+    ],
+)
+def test_a_line_of_htpasswd_is_taken(line):
+    assert spec_of(f"proxy: {{basic_auth: ['{line}']}}").proxy.basic_auth == (line,)
