@@ -63,7 +63,8 @@ def restore_backup(file: Path, path: Path) -> Path | None:
             _fold_log(path)
         _write_copy(file, temporary)
         if kept is not None:
-            path.replace(kept)
+            kept.unlink(missing_ok=True)
+            _write_copy(path, kept)
         # A log that belongs to another file would be taken for this one's.
         for suffix in ("-wal", "-shm", "-journal"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -20,6 +20,16 @@ from controller.errors import Broken, ControllerError, Refused, Retry
 BUSY_S = 5.0
 """How long another process may hold the file (one of ours that is just ending) before we give up."""
 
+_PRAGMAS = (
+    # Exclusive before the log is first touched: then no -shm file exists and nobody else can open the file.
+    "locking_mode=EXCLUSIVE",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "journal_size_limit=4194304",
+    "temp_store=MEMORY",
+    "trusted_schema=OFF",
+)
 _PASSING = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -43,13 +53,16 @@ def open_connection(path: Path) -> Connection:
     event.listen(engine, "begin", _begin)
     try:
         connection = engine.connect()
+    except SQLAlchemyError as error:
+        raise _refusal(error, path) from error
+    try:
         with connection.begin():
             _check_whole(connection, path)
     except SQLAlchemyError as error:
-        engine.dispose()
+        close_connection(connection)
         raise _refusal(error, path) from error
     except Refused:
-        engine.dispose()
+        close_connection(connection)
         raise
     return connection
 
@@ -94,17 +107,12 @@ def _make_file(path: Path) -> None:
 
 def _connect(path: Path) -> sqlite3.Connection:
     raw = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
-    # Exclusive before the log is first touched: then no -shm file exists and nobody else can open the file.
-    for pragma in (
-        "locking_mode=EXCLUSIVE",
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        "journal_size_limit=4194304",
-        "temp_store=MEMORY",
-        "trusted_schema=OFF",
-    ):
-        raw.execute(f"PRAGMA {pragma}").close()
+    try:
+        for pragma in _PRAGMAS:
+            raw.execute(f"PRAGMA {pragma}").close()
+    except sqlite3.Error:
+        raw.close()
+        raise
     return raw
 
 
@@ -115,7 +123,9 @@ def _begin(connection: Connection) -> None:
 def _check_whole(connection: Connection, path: Path) -> None:
     found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
     if found != "ok":
-        raise Refused(f"DB_PATH: {path} is damaged ({found}); move it away or run: oton restore FILE")
+        raise Refused(
+            f"DB_PATH: {path} is damaged ({' '.join(str(found).split())}); move it away or run: oton restore FILE"
+        )
 
 
 def _refusal(error: SQLAlchemyError, path: Path) -> ControllerError:

@@ -45,7 +45,7 @@ class Events:
         self._thread = thread
         self._counters = counters
         self._clock = clock
-        self._mask = mask
+        self.mask = mask
         self._listeners: tuple[Callable[[Event], None], ...] = ()
 
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
@@ -78,7 +78,7 @@ class Events:
             app=app,
             kind=kind,
             level=level,
-            text=self._mask(app, clean_text(text)),
+            text=self.mask(app, clean_text(text)),
             data=dict(data or {}),
         )
         tx.connection.execute(

@@ -156,7 +156,10 @@ class History:
         if [step.text for step in steps] != [step.text for step in planned]:
             # The file was opened anew in between, and the plan's rows read `interrupted`: written again, whole.
             steps = save_planned(tx, planned, ())
-        ended = tuple(save_done(tx, step, one) for step, one in zip(steps, done, strict=True))
+        ended = tuple(
+            save_done(tx, step, replace(one, text=self._events.mask(app, one.text)))
+            for step, one in zip(steps, done, strict=True)
+        )
         for before, step in zip(steps, ended, strict=True):
             tell_step(self._events, tx, before, step, now.wall)
         after = replace(kept, memory=memory, steps=ended or kept.steps, stored=True)
@@ -187,8 +190,7 @@ def _changes_nothing(kept: Kept, decision: Decision) -> bool:
     releases = kept.releases or NOTHING
     still_open = {order.id for order in kept.orders}
     return (
-        kept.stored
-        and decision.notes == kept.notes
+        decision.notes == kept.notes
         and decision.memory == kept.memory
         and all(releases.get(release.number) == release for release in decision.releases)
         and not any(answer.order in still_open for answer in decision.answers)

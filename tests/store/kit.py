@@ -11,8 +11,12 @@ from typing import Any
 from controller.clock import Instant
 from controller.plan.operations import Operation, StartReplica
 from controller.plan.situation import Decision, Memory, Note, Order, Release, Rollout
-from controller.store import Store
+from controller.store import Store, thread
+from controller.store.thread import Transaction
 from tests.builders import a_spec, at
+
+# The store's thread looks for its end so often; a hundred tests would wait for it for half a minute.
+thread.LOOK_S = 0.02
 
 
 class MovedClock:
@@ -70,9 +74,12 @@ def writes(store: Store) -> int:
 
 def sql(store: Store, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
     """Ask the store's own connection; it is the only one that may."""
-    return store._thread.call(
-        lambda tx: [tuple(row) for row in tx.connection.exec_driver_sql(statement, tuple(parameters))]
-    )
+
+    def ask(tx: Transaction) -> list[tuple[Any, ...]]:
+        found = tx.connection.exec_driver_sql(statement, tuple(parameters))
+        return [tuple(row) for row in found] if found.returns_rows else []
+
+    return store._thread.call(ask)
 
 
 def a_release(number: int = 1, **fields: Any) -> Release:

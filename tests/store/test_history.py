@@ -267,3 +267,10 @@ def test_standings_are_kept_and_written_when_they_change(path: Path, clock: Move
         store.save_standing(replace(shop, invalid=""), 4)
     with running(path, clock) as store:
         assert store.load_standings() == {"shop": replace(shop, invalid="")}
+
+
+def test_a_pass_over_an_app_that_nobody_asks_for_writes_nothing(store: Store):
+    before = writes(store)
+    store.intend("nobody", Decision(memory=Memory()), at())
+    store.conclude("nobody", Memory(), (), at())
+    assert (writes(store), store.apps(), store.all_apps()) == (before, (), ())

@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 from controller.errors import Broken, ControllerError, Refused, Retry
 from controller.plan.situation import Answer
 from controller.store import Store
+from controller.store.connection import raw_connection
 from controller.store.thread import Transaction
 from tests.builders import at
 from tests.store.kit import MovedClock, Running, a_decision, a_memory, a_release, an_order, running, sql, writes
@@ -201,11 +202,13 @@ def test_after_a_write_that_failed_in_the_middle_the_disk_is_asked_what_it_holds
         store.intend("shop", a_decision(), at())
         order = store.order(an_order())
         # The commit reached the disk, but nobody was told: what is in memory must follow the disk.
-        update = 'UPDATE orders SET answer = \'{"order":%d,"result":"done"}\', answered = 0' % order.id
+        answer = f'{{"order":{order.id},"result":"done"}}'
 
         def lost_reply(tx: Transaction) -> None:
-            tx.connection.exec_driver_sql(update)
-            tx.connection.commit()
+            tx.connection.exec_driver_sql("UPDATE orders SET answer = ?, answered = 0", (answer,))
+            raw = raw_connection(tx.connection)
+            raw.execute("COMMIT")
+            raw.execute("BEGIN")
             failing(sqlite3.SQLITE_IOERR_FSYNC)(tx)
 
         with pytest.raises(Retry):
