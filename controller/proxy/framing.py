@@ -107,7 +107,7 @@ def parse_fields(line: bytes, block: bytes, limit: int) -> Fields:
         raise BadMessage("too many headers", 431)
     if len(splitter.pairs) != block.count(b"\r\n") - 1:
         raise BadMessage("header lines disagree")
-    return _gather([(name.lower(), name, value) for name, value in splitter.pairs], 0 if line.endswith(b"0") else 1)
+    return _gather([(name.lower(), name, value.strip(b" \t")) for name, value in splitter.pairs], 0 if line.endswith(b"0") else 1)
 
 
 def _gather(pairs: list[tuple[bytes, bytes, bytes]], version: int) -> Fields:
