@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, WithJsonSchema, model_validator
@@ -26,6 +26,7 @@ MODES = {
     "rslave": "bind",
     "rprivate": "bind",
 }
+OPTIONS = tuple(mode for mode, kind in MODES.items() if kind is not None)
 IGNORED_MODES = frozenset({"cached", "delegated", "consistent"})
 """Docker Desktop's old consistency words; Compose takes them and they do nothing."""
 
@@ -67,13 +68,13 @@ class Volume(Part):
         if self.external and (self.type != "volume" or not self.source):
             raise allowed("external only for a named volume", "external")
         for option in self.options:
-            if option not in MODES or MODES[option] not in {None, "any", self.type}:
-                raise allowed(_say_modes(self.type), "options")
+            if option not in OPTIONS or MODES[option] not in {"any", self.type}:
+                raise allowed(f"{_say_modes(self.type, OPTIONS)}; read_only is a field", "options")
         return self
 
 
-def _say_modes(kind: str) -> str:
-    return ", ".join(mode for mode, of in MODES.items() if of in {None, "any", kind})
+def _say_modes(kind: str, modes: Collection[str] = MODES) -> str:
+    return ", ".join(mode for mode in modes if MODES[mode] in {None, "any", kind})
 
 
 def _check_target(target: str) -> None:
@@ -135,7 +136,7 @@ _LONG_SCHEMA = {
         "target": {"type": "string", "pattern": "^/", "description": "Absolute path in the container."},
         "read_only": {"type": "boolean", "default": False},
         "external": {"type": "boolean", "default": False},
-        "options": {"type": "array", "items": {"enum": sorted(MODES)}},
+        "options": {"type": "array", "items": {"enum": sorted(OPTIONS)}},
     },
 }
 

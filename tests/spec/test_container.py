@@ -197,6 +197,8 @@ def test_volumes_in_short_and_long_form(written, volume):
         "{type: bind, source: x, target: /x}",
         "{source: /x, external: true, target: /y}",
         "{source: a, target: x}",
+        "{source: a, target: /x, options: [ro]}",
+        "{source: a, target: /x, options: [rshared]}",
     ],
 )
 def test_a_volume_that_could_mean_two_things_is_refused(written):

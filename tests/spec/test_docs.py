@@ -13,7 +13,7 @@ from controller.spec.model import AppSpec
 from controller.spec.parse import parse_file
 
 PAGE = (Path(__file__).parents[2] / "docs" / "spec.md").read_text(encoding="utf-8")
-ROWS = [line for line in PAGE.splitlines() if line.startswith("| `") or line.startswith("| | `")]
+ROWS = [line for line in PAGE.splitlines() if line.startswith(("| `", "| | `"))]
 
 
 @pytest.mark.parametrize("kind", sorted(Part.__subclasses__(), key=lambda kind: kind.__name__))
