@@ -271,10 +271,9 @@ class Publisher:
         base = self._ledger.table.version
         draft = self._ledger.draft(version, changes)
         try:
-            self._file.save(draft)
+            self._file.save(draft, changes)
         except OSError as error:
             raise Retry(f"the route snapshot cannot be written: {error}") from error
-        self._file.forget(set(draft.table.apps))
         line = render_line(_render_change(base, draft.table, changes))
         with self._lock:
             self._ledger.enter(draft, changes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,7 @@ class SnapshotFile:
 
     def __init__(self, folder: Path) -> None:
         self._place = folder / NAME
-        self._texts: dict[str, tuple[AppRoutes, str]] = {}
+        self._texts: dict[str, bytes] = {}
 
     def load(self) -> Snapshot | None:
         """Return what was saved last; None where there is nothing that can be read."""
@@ -47,32 +47,39 @@ class SnapshotFile:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    def save(self, snapshot: Snapshot) -> None:
-        """Replace the file; raises OSError and leaves the old one where that fails."""
+    def save(self, snapshot: Snapshot, changed: Collection[str]) -> None:
+        """
+        Replace the file; raises OSError and leaves the old one where that fails.
+
+        *changed* names the apps whose entry is another one than at the last save.
+        """
+        apps = snapshot.table.apps
+        fresh = (apps.keys() - self._texts.keys()) | (apps.keys() & set(changed))
+        texts = self._texts | {name: _render_entry(name, apps[name]) for name in sorted(fresh)}
+        for name in texts.keys() - apps.keys():
+            del texts[name]
+        self._write(_render(snapshot, texts))
+        self._texts = texts
+
+    def _write(self, data: bytes) -> None:
         temporary = self._place.with_name(f".{NAME}.tmp")
         with suppress(FileNotFoundError):
             temporary.unlink()
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         with os.fdopen(fd, "wb") as file:
             os.fchmod(fd, 0o640)  # whatever the umask: workers read it as members of the folder's group
-            file.write(self._render(snapshot))
+            file.write(data)
             file.flush()
             os.fsync(fd)
         temporary.replace(self._place)
 
-    def _render(self, snapshot: Snapshot) -> bytes:
-        table = snapshot.table
-        apps = ",\n".join(f"{json.dumps(name)}:{self._text(name, table.apps[name])}" for name in sorted(table.apps))
-        head = json.dumps({"format": FORMAT, "version": table.version, "sticky_key": table.sticky_key})
-        return f'{head[:-1]},\n"leaving":{json.dumps(snapshot.leaving)},\n"apps":{{\n{apps}}}}}\n'.encode()
 
-    def _text(self, name: str, routes: AppRoutes) -> str:
-        known = self._texts.get(name)
-        if known is None or known[0] is not routes:
-            known = self._texts[name] = (routes, json.dumps(encode_app(routes), separators=(",", ":")))
-        return known[1]
+def _render(snapshot: Snapshot, texts: Mapping[str, bytes]) -> bytes:
+    table = snapshot.table
+    head = json.dumps({"format": FORMAT, "version": table.version, "sticky_key": table.sticky_key})[:-1]
+    leaving = json.dumps(snapshot.leaving)
+    return b'%s,\n"leaving":%s,\n"apps":{\n%s}}\n' % (head.encode(), leaving.encode(), b",\n".join(texts.values()))
 
-    def forget(self, names: set[str]) -> None:
-        """Let go of the texts of apps that are not among *names*."""
-        for name in [one for one in self._texts if one not in names]:
-            del self._texts[name]
+
+def _render_entry(name: str, routes: AppRoutes) -> bytes:
+    return f"{json.dumps(name)}:{json.dumps(encode_app(routes), separators=(',', ':'))}".encode()

@@ -7,9 +7,10 @@ _SETTLED_S = 60.0
 
 
 class Backoff:
-    """At once after a long life, then 0.2, 0.4 … 30 s while it keeps ending early."""
+    """At once after a long life, then 0.2, 0.4 … *most_s* seconds while it keeps ending early."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_s: float = _MOST_S) -> None:
+        self._most_s = most_s
         self.failures = 0
         """Early ends in a row."""
         self.due = 0.0
@@ -19,7 +20,7 @@ class Backoff:
         """Note an end after *lived_s*; return the seconds to wait."""
         if lived_s >= _SETTLED_S:
             self.failures = 0
-        wait_s = 0.0 if self.failures == 0 else min(_MOST_S, _FIRST_S * 2.0 ** min(self.failures - 1, 10))
+        wait_s = 0.0 if self.failures == 0 else min(self._most_s, _FIRST_S * 2.0 ** min(self.failures - 1, 10))
         self.failures += 1
         self.due = now + wait_s
         return wait_s

@@ -27,6 +27,9 @@ from controller.supervisor.programs import Child, Programs, start_controller
 _TICK_S = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _CANNOT_START = 2
+_WORKER_BACKOFF_S = 5.0
+"""Longest wait before a worker that keeps ending is forked again: a fork costs milliseconds, an outage more."""
+
 _LAST_WORDS_S = 1.0
 """What anyone may take beyond the stop timeout before it is killed."""
 
@@ -45,7 +48,7 @@ class Supervisor:
         self._crew = Crew(self._tell_roster)
         self._nursing = Nursing(inheritance, programs, log)
         self._controller: Child | None = None
-        self._backoff = {"controller": Backoff(), "nursery": Backoff(), "worker": Backoff()}
+        self._backoff = {"controller": Backoff(), "nursery": Backoff(), "worker": Backoff(_WORKER_BACKOFF_S)}
         self._controller_acted = self._serves = False
         self._replace_asked = self._replacing = False
         self._stop_by: float | None = None

@@ -1,0 +1,163 @@
+"""What is refused before anything has changed: one line, exit code 2."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from controller.errors import Refused
+from controller.lock import Lock
+from controller.settings import load_settings
+from controller.supervisor.programs import render_environment
+from tests.processes.service import HERE, Service
+
+
+@pytest.fixture
+def service(tmp_path):
+    made = Service(tmp_path, workers=1)
+    yield made
+    made.close()
+
+
+def one_line(service) -> str:
+    text = (service.folder / "err").read_text()
+    assert len(text.strip().splitlines()) == 1, text
+    assert "Traceback" not in text
+    return text
+
+
+def test_a_port_that_is_taken_is_named_with_its_variable(service):
+    with socket.create_server(("127.0.0.1", service.port)):
+        assert service.start(wait=False).wait() == 2
+    assert f"PORT: port {service.port} is taken on 127.0.0.1" in one_line(service)
+
+
+def test_the_tls_port_is_named_too(service):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        service.environ["TLS_PORT"] = str(taken.getsockname()[1])
+        assert service.start(wait=False).wait() == 2
+    assert f"TLS_PORT: port {service.environ['TLS_PORT']} is taken" in one_line(service)
+
+
+def test_an_address_that_is_not_ours_is_named(service):
+    service.environ["OTON_BIND"] = "192.0.2.1"
+    assert service.start(wait=False).wait() == 2
+    assert "OTON_BIND: 192.0.2.1 is no address of this machine" in one_line(service)
+
+
+def test_a_second_service_on_one_state_directory_is_refused_and_the_first_not_disturbed(service):
+    service.state.mkdir(mode=0o700)
+    lock = Lock.take(service.state)
+    try:
+        assert service.start(wait=False).wait() == 2
+        assert f"{service.state} is in use by another service (process {os.getpid()})" in one_line(service)
+        assert lock.still_ours()
+    finally:
+        lock.release()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a directory of another's")
+def test_a_state_directory_of_another_user_is_refused(service):
+    service.state.mkdir()
+    os.chown(service.state, 12345, 12345)
+    assert service.start(wait=False).wait() == 2
+    assert "OTON_STATE" in one_line(service)
+
+
+def test_a_controller_that_refuses_to_start_ends_the_service_with_its_one_line(service):
+    service.environ["STUB_FAILS"] = "1"
+    assert service.start(wait=False).wait() == 2
+    plain = [line for line in (service.folder / "err").read_text().splitlines() if not line.startswith("{")]
+    assert plain == ["oton: DB_PATH: the database is from a newer version"]
+    assert not service.workers()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give rights away")
+def test_a_proxy_user_who_cannot_read_the_program_is_said_and_ends_the_service(service, tmp_path):
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text("import sys; sys.modules['uvloop'] = None\n")
+    service.environ["PYTHONPATH"] += f":{hidden}"
+    assert service.start(wait=False).wait() == 2
+    assert "OTON_PROXY_USER: as uid" in (service.folder / "err").read_text()
+
+
+def test_the_controller_reads_the_very_same_settings_from_its_environment(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "PORT": "3100",
+        "TLS_PORT": "3443",
+        "OTON_BIND": "127.0.0.1,::1",
+        "OTON_API": "[::1]:3080",
+        "OTON_STOP_TIMEOUT": "1m30s",
+        "OTON_TRUSTED_PROXIES": "10.0.0.0/8,fd00::/8",
+        "OTON_ACCESS_LOG_QUERY": "true",
+        "OTON_WORKERS": "3",
+        "OTON_GIT_INTERVAL": "2m",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    for name in given:
+        monkeypatch.delenv(name)
+    for name, value in render_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+    for name, value in render_environment(load_settings({"api": None, "port": 4000})).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().port == 4000
+
+
+def test_the_lock_is_lost_when_its_file_is_gone_or_replaced(tmp_path):
+    lock = Lock.take(tmp_path)
+    assert lock.still_ours()
+    (tmp_path / "lock").rename(tmp_path / "aside")
+    assert not lock.still_ours()
+    (tmp_path / "lock").touch()
+    assert not lock.still_ours()
+    (tmp_path / "aside").replace(tmp_path / "lock")
+    assert lock.still_ours()
+    lock.release()
+
+
+def test_a_lock_handed_down_outlives_the_one_who_took_it_and_leaves_nothing_to_clear(tmp_path):
+    lock = Lock.take(tmp_path)
+    code = "import os, sys; from pathlib import Path; from controller.lock import Lock; Lock.hold(Path(sys.argv[1]), os.environ); print('held', flush=True); sys.stdin.read()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        pass_fds=(lock.fd,),
+        env=os.environ | {"OTON_LOCK_FD": str(lock.fd)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with child:
+        assert child.stdout.readline() == b"held\n"
+        lock.release()
+        with pytest.raises(Refused, match="in use by another service"):
+            Lock.take(tmp_path, patience_s=0)
+        child.send_signal(signal.SIGKILL)
+        child.wait(5)
+    Lock.take(tmp_path).release()
+
+
+def test_a_lock_that_was_replaced_meanwhile_is_not_adopted(tmp_path):
+    lock = Lock.take(tmp_path)
+    (tmp_path / "lock").unlink()
+    with pytest.raises(Refused, match="was replaced"):
+        Lock.adopt(tmp_path, lock.fd)
+    lock.release()
+
+
+def test_what_is_wrong_with_a_handed_down_socket_is_said(service):
+    fake_systemd = "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.dup2(int(sys.argv[1]), 3); os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+    with open("/dev/null") as nothing:
+        service.environ["LISTEN_FDS"] = "1"
+        command = (sys.executable, "-c", fake_systemd, str(nothing.fileno()), str(HERE / "serve.py"))
+        service.start(wait=False, command=command, pass_fds=(nothing.fileno(),))
+        assert service.wait() == 2
+    assert "LISTEN_FDS: descriptor 3 is no socket" in one_line(service)

@@ -1,0 +1,171 @@
+"""How a service ends, and how another one takes its place."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.processes.service import HERE, Load, Service, backend, until
+
+
+@pytest.fixture
+def shop():
+    with backend("shop-a") as made:
+        yield made
+
+
+@pytest.fixture
+def start(tmp_path, shop):
+    made: list[Service] = []
+
+    def begin(**options) -> Service:
+        service = Service(tmp_path, **options)
+        made.append(service)
+        service.start()
+        service.publish("shop", shop)
+        return service
+
+    yield begin
+    for service in made:
+        service.close()
+
+
+class Systemd:
+    """The socket that sd_notify speaks to."""
+
+    def __init__(self, place) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(str(place))
+        self.sock.setblocking(False)
+        self.lines: list[str] = []
+
+    def heard(self, line: str) -> int:
+        while True:
+            try:
+                self.lines += self.sock.recv(4096).decode().splitlines()
+            except BlockingIOError:
+                return self.lines.count(line)
+
+
+def test_stopping_refuses_newcomers_and_lets_open_requests_end(start, tmp_path):
+    systemd = Systemd(tmp_path / "notify")
+    environ = {
+        "NOTIFY_SOCKET": str(tmp_path / "notify"),
+        "WATCHDOG_USEC": "400000",
+        "OTON_ACCESS_LOG": str(tmp_path / "access.log"),
+    }
+    service = start(environ=environ)
+    until(lambda: systemd.heard("READY=1") == 1)
+    until(lambda: systemd.heard("WATCHDOG=1") >= 3)
+
+    # A rotated access log is followed at SIGHUP.
+    service.ask(path="/before?secret=1")
+    until(lambda: (tmp_path / "access.log").read_text().count("\n") == 1)
+    (tmp_path / "access.log").rename(tmp_path / "access.log.1")
+    old = service.workers()
+    service.send(signal.SIGHUP)
+    until(lambda: systemd.heard("RELOADING=1") == 1 and systemd.heard("READY=1") == 2)
+    until(lambda: not set(old) & set(service.workers()))
+    service.ask(path="/after")
+    until(lambda: json.loads((tmp_path / "access.log").read_text())["path"] == "/after")
+    assert "secret" not in (tmp_path / "access.log.1").read_text()
+
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(service.ask, "shop", "/slow/1.5")
+        until(lambda: any(row["requests"] for row in service.order(counters=True)["active"]))
+        service.send(signal.SIGTERM)
+        with pytest.raises(OSError):
+            ask_until_refused(service)
+        assert slow.result(10) == (200, "shop-ashop-a")
+    assert service.wait(10) == 0
+    assert systemd.heard("STOPPING=1") == 1
+    systemd.sock.close()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in ("Z", "X")
+
+
+def ask_until_refused(service) -> None:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        service.ask(timeout_s=1)
+
+
+def test_what_is_still_open_at_the_stop_timeout_is_cut(start):
+    service = start(environ={"OTON_STOP_TIMEOUT": "1s"}, workers=1)
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(service.ask, "shop", "/slow/20", 30)
+        until(lambda: any(row["requests"] for row in service.order(counters=True)["active"]))
+        began = time.monotonic()
+        service.send(signal.SIGTERM)
+        assert service.wait(10) == 0
+        assert time.monotonic() - began < 6
+        with pytest.raises(Exception, match=r"(IncompleteRead|reset|closed|Remote)"):
+            slow.result(5)
+    assert not service.workers()
+
+
+def test_a_second_signal_ends_everything_at_once(start):
+    service = start(workers=1)
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(service.ask, "shop", "/slow/20", 30)
+        until(lambda: any(row["requests"] for row in service.order(counters=True)["active"]))
+        service.send(signal.SIGINT)
+        until(lambda: service.said("stopping"))
+        assert service.process.poll() is None
+        began = time.monotonic()
+        service.send(signal.SIGTERM)
+        assert service.wait(10) == 0
+        assert time.monotonic() - began < 3
+        assert slow.exception(5) is not None
+    until(lambda: not service.workers())
+
+
+def test_a_killed_supervisor_takes_its_processes_along_and_the_next_one_starts(start, shop):
+    first = start(workers=1)
+    status = first.status()
+    first.process.kill()
+    first.wait(5)
+    until(lambda: not first.workers() and first.nursery() is None)
+    until(lambda: not is_alive(status["pid"]))
+    second = start(workers=1, port=first.port)
+    assert second.ask() == (200, "shop-ashop-a")
+    assert second.status()["version"] == status["version"], "the routes were there from the start"
+
+
+def test_with_socket_activation_even_the_supervisor_is_replaced_without_a_refused_connection(start, tmp_path):
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    fake_systemd = "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.dup2(int(sys.argv[1]), 3); os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+    options = {
+        "command": (sys.executable, "-c", fake_systemd, str(listener.fileno()), str(HERE / "serve.py")),
+        "pass_fds": (listener.fileno(),),
+    }
+    service = Service(tmp_path, workers=1, environ={"LISTEN_FDS": "1", "PORT": "1"}, port=listener.getsockname()[1])
+    service.environ["PORT"] = "1"
+    try:
+        service.start(**options)
+        with backend("shop-x") as shop:
+            service.publish("shop", shop)
+            with Load(service, "shop-xshop-x") as load:
+                load.goes_on()
+                service.send(signal.SIGTERM)
+                assert service.wait() == 0
+                (tmp_path / "err").rename(tmp_path / "err.1")
+                service.start(**options)
+                load.goes_on()
+            assert load.failures == []
+    finally:
+        service.close()
+        listener.close()
