@@ -429,8 +429,7 @@ def _renderers(form: str) -> list[Any]:
 
 
 def _quieten(level: str) -> None:
-    """Keep libraries that log each of their steps to their warnings, unless debugging."""
-    if level == "debug":
-        return
+    """Keep libraries that log each of their steps to their warnings, or to what they inform of while debugging."""
+    least = logging.INFO if level == "debug" else logging.WARNING
     for name in ("alembic", "docker", "urllib3", "watchfiles", "httpx", "httpcore", "asyncio", "mitmproxy"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(least)

@@ -175,7 +175,7 @@ def test_a_worker_process_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["status"], ["status", "--help"]])
 def test_the_command_line_starts_without_the_service(words: list[str]) -> None:
-    heavy = {"fastapi", "mitmproxy", "sqlalchemy", "docker", "uvicorn", "alembic", "watchfiles", "pydantic"}
+    heavy = {"fastapi", "mitmproxy", "sqlalchemy", "docker", "uvicorn", "alembic", "watchfiles", "pydantic_settings"}
     code = (
         "import os, sys; os.environ['OTON_HOST'] = 'unix:///nowhere/oton.sock'\n"
         f"from controller.cli.main import main\nsys.argv = ['oton', *{words!r}]\n"

@@ -47,6 +47,7 @@ class Service:
         self.socket.parent.chmod(0o700)
         self.settings = dict(settings or {})
         self.process: subprocess.Popen[bytes] | None = None
+        self._seen: dict[int, str] = {}
         self._http = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://oton", timeout=20
         )
@@ -108,36 +109,39 @@ class Service:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End the service as a person would, and return its exit code."""
         assert self.process is not None
+        self.processes()  # remembered, so that one which outlives its parent is found
         self.process.send_signal(how)
         try:
             return self.process.wait(STOP_S)
         finally:
-            self._kill_group()
+            self._kill_rest()
 
     def kill(self) -> None:
-        """End all its processes at once, as a crash of the machine would."""
-        self._kill_group()
+        """Kill all its processes at once, as a crash of the machine would."""
+        self._kill_rest()
         if self.process is not None:
             self.process.wait(5)
 
-    def _kill_group(self) -> None:
-        if self.process is not None:
+    def _kill_rest(self) -> None:
+        """Kill what is left of this service: its processes know their state directory, wherever their parent went."""
+        for pid in self.processes():
             with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not self.processes(), 5, "the service's processes are gone")
 
     def children(self, word: str = "") -> list[int]:
-        """Return the pids of the service's processes whose command line holds *word*."""
+        """Return the pids of the supervisor's descendants whose command line or title holds *word*."""
         assert self.process is not None
-        found = []
-        for folder in Path("/proc").iterdir():
-            if not folder.name.isdecimal():
-                continue
-            with suppress(OSError, IndexError):
-                group = int((folder / "stat").read_text().rpartition(")")[2].split()[2])
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if group == self.process.pid and word in command and int(folder.name) != self.process.pid:
-                    found.append(int(folder.name))
-        return sorted(found)
+        return [pid for pid in self.processes() if pid != self.process.pid and word in command_of(pid)]
+
+    def processes(self) -> list[int]:
+        """Return the pids of all that runs for this service: what was ever below the supervisor and still lives."""
+        parents = {pid: born for pid in all_pids() if (born := birth_of(pid))}
+        known = {self.process.pid} if self.process is not None and self.process.poll() is None else set()
+        while more := {pid for pid, (parent, _) in parents.items() if parent in known} - known:
+            known |= more
+        self._seen |= {pid: parents[pid][1] for pid in known if pid in parents}
+        return sorted(pid for pid, born in self._seen.items() if parents.get(pid, (0, ""))[1] == born)
 
     def close(self) -> None:
         """End the service and remove everything that carries its label."""
@@ -146,7 +150,7 @@ class Service:
                 with suppress(subprocess.TimeoutExpired):
                     self.stop()
         finally:
-            self._kill_group()
+            self._kill_rest()
             self._http.close()
             if instance := self.instance:
                 remove_instance(instance)
@@ -285,6 +289,28 @@ def a_spec(  # a builder: one argument a field
         spec["volumes"] = [f"{logs}:/check"]
     spec.update(more)
     return json.dumps(spec, indent=1) + "\n"  # JSON is YAML
+
+
+def all_pids() -> list[int]:
+    """Return every process on this machine."""
+    return [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
+
+
+def birth_of(pid: int) -> tuple[int, str] | None:
+    """Return a process's parent and start time, by which it is told from a later one with its pid; None if ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else (int(fields[1]), fields[19])
+
+
+def command_of(pid: int) -> str:
+    """Return a process's command line, "" once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 @contextmanager
