@@ -26,11 +26,12 @@ OPERATION_S = 9.0
 """Longest time that one operation of the port may take, all its calls together."""
 READ_S = 4.0
 """Longest time for a call that only reads."""
+PING_S = 3.0
 
 _START = "start it (`systemctl start docker`), or point DOCKER_HOST at it"
-_RUNTIME = re.compile(r"(?:OCI runtime create failed|failed to create (?:shim|task)[^:]*):\s*", re.IGNORECASE)
+_RUNTIME = re.compile(r"(?:OCI runtime (?:create|exec) failed|failed to create (?:shim|task)[^:]*):\s*", re.IGNORECASE)
 _WRAPPING = re.compile(
-    r"(?:runc create failed|container_linux\.go:\d+|process_linux\.go:\d+|rootfs_linux\.go:\d+|"
+    r"(?:runc create failed|exec failed|container_linux\.go:\d+|process_linux\.go:\d+|rootfs_linux\.go:\d+|"
     r"unable to start container process|starting container process caused|container init caused|"
     r"error during container init|failed to create task for container|failed to create shim task)\s*:?\s*"
 )
@@ -121,10 +122,10 @@ class Calls:
         """Return a client of its own, for one stream; the caller closes it. Use inside `doing`."""
         return self._make(steady_seconds() + limit_s, read_s)
 
-    def ping(self, limit_s: float = 3.0) -> bool:
+    def ping(self) -> bool:
         """Ask the engine whether it is there, and remember the answer."""
         try:
-            with self.doing("ask whether it is there", limit_s) as client:
+            with self.doing("say that it is there", PING_S) as client:
                 client.ping()
         except ControllerError:
             self._note(False)
@@ -188,17 +189,21 @@ class Calls:
             return Stale(f"cannot {what}: {text}")
         if code == 409:
             return Stale(f"cannot {what}: {text}")
-        if code < 500 or _RUNTIME.search(text) or _FOR_GOOD.search(text):
+        if code < 500 or _RUNTIME.search(str(error.explanation)) or _FOR_GOOD.search(text):
             return Refused(f"cannot {what}: {text}")
         return Retry(f"the container engine failed to {what}: {text}")
 
 
 def explain(error: said.APIError) -> str:
     """Return what the engine said, without the layers of Go that it came through."""
-    text = str(error.explanation or error)
+    return plain_reason(str(error.explanation or error))
+
+
+def plain_reason(text: str) -> str:
+    """Return the innermost reason of a failed start."""
     if _RUNTIME.search(text):
         text = _WRAPPING.sub("", _RUNTIME.sub("", text))
-        text = re.sub(r":\s*unknown$", "", text)
+        text = re.sub(r":\s*unknown\s*$", "", text)
     return " ".join(text.split())[:500]
 
 

@@ -145,6 +145,9 @@ class Puller:
                 progress.take(line)
         except docker.errors.APIError as error:
             raise judge_pull(wish.ref, str(error.explanation or error)) from error
+        except (ValueError, LookupError, RuntimeError) as error:
+            # A credential helper that prints nonsense must fail this pull, not end the thread of all pulls.
+            raise PullError(f"cannot pull {wish.ref}: {type(error).__name__}: {error}") from error
         except BREAKS as error:
             raise self._judge_break(wish.ref, error, progress) from error
         finally:

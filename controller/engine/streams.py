@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import secrets
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
 import docker.errors
+import requests
 
 from controller.clock import steady_seconds
-from controller.engine.calls import BREAKS, OPERATION_S, Calls, TimedClient
+from controller.engine.calls import BREAKS, OPERATION_S, Calls, TimedClient, explain, plain_reason
 from controller.engine.containers import Containers
 from controller.engine.reading import read_time
 from controller.engine.sight import Sight
@@ -28,6 +30,7 @@ LINE_BYTES = 64 * 1024
 """A line longer than this is handed on in pieces."""
 
 _BREAKS = (*BREAKS, ValueError)
+_NOT_RUN = b"OCI runtime exec failed"
 
 
 class NotStarted(Refused):
@@ -63,9 +66,11 @@ class LogStream:
     def __init__(self, client: TimedClient, chunks: Any) -> None:
         self._client = client
         self._chunks = chunks
+        self._response: requests.Response = chunks._response  # noqa: SLF001
+        self._read_by_somebody = False
 
     def __iter__(self) -> Iterator[LogLine]:
-        rest = b""
+        rest, self._read_by_somebody = b"", True
         try:
             for chunk in self._chunks:
                 *lines, rest = (rest + chunk).split(b"\n")
@@ -75,7 +80,7 @@ class LogStream:
         except _BREAKS:
             pass  # closed, or the container is gone
         finally:
-            self._client.close()
+            self._hang_up()
         if rest:
             yield _read_line(rest)
 
@@ -83,6 +88,13 @@ class LogStream:
         """End it; safe from any thread, and more than once."""
         with suppress(*_BREAKS, AttributeError):
             self._chunks.close()
+        if not self._read_by_somebody:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        with suppress(*_BREAKS, AttributeError):
+            self._response.close()
+            self._client.close()
 
 
 class Session:
@@ -99,30 +111,38 @@ class Session:
         done: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
-        self._channel = channel
         self._tty = tty
         self._ask = ask
         self._size = size
         self._done = done
+        self._failed = ""
         # The answer's head may have been read together with the first output: read on from the same buffer.
-        self._reader: BinaryIO = channel._response.raw._fp.fp  # noqa: SLF001
+        self._response: requests.Response = channel._response  # noqa: SLF001
+        self._reader: BinaryIO = self._response.raw._fp.fp  # noqa: SLF001
         self._socket: socket.socket = getattr(channel, "_sock", channel)
         self._socket.settimeout(None)
 
     def frames(self) -> Iterator[tuple[int, bytes]]:
         """Yield (1, bytes) of standard output and (2, bytes) of standard error until the process ends."""
+        is_first = True
         with suppress(*_BREAKS):
-            while True:
-                if self._tty:
-                    stream, data = 1, self._reader.read1(LINE_BYTES)  # type: ignore[attr-defined]
-                else:
-                    head = self._reader.read(8)
-                    if len(head) < 8:
-                        return
-                    stream, data = head[0], self._reader.read(int.from_bytes(head[4:8], "big"))
-                if not data:
-                    return
-                yield stream, data
+            while (frame := self._read_frame()) is not None:
+                if is_first and frame[1].startswith(_NOT_RUN):
+                    # The engine tells among the output that there was no process, with 126 whatever the reason.
+                    self._failed = plain_reason(frame[1].decode("utf-8", "replace"))
+                    frame = (2, self._failed.encode() + b"\n")
+                is_first = False
+                yield frame
+
+    def _read_frame(self) -> tuple[int, bytes] | None:
+        if self._tty:
+            stream, data = 1, self._reader.read1(LINE_BYTES)  # type: ignore[attr-defined]
+        else:
+            head = self._reader.read(8)
+            if len(head) < 8:
+                return None
+            stream, data = head[0], self._reader.read(int.from_bytes(head[4:8], "big"))
+        return (stream, data) if data else None
 
     def send(self, data: bytes) -> None:
         """Write to the process's standard input; nothing happens if it has ended."""
@@ -142,6 +162,8 @@ class Session:
 
     def exit_code(self) -> int | None:
         """Return the exit code once it has ended (call it after `frames`); None if it runs on."""
+        if self._failed:
+            return exit_code_of(self._failed)
         self._client.until = steady_seconds() + OPERATION_S
         try:
             return self._ask(self._client)
@@ -153,7 +175,8 @@ class Session:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._done()
-        with suppress(*_BREAKS):
+        with suppress(*_BREAKS, AttributeError):
+            self._response.close()
             self._client.close()
 
 
@@ -168,27 +191,25 @@ class Streams:
     def logs(self, container: str, *, follow: bool, tail: int | None, since: float | None) -> LogStream:
         """Open the container's output: its last *tail* lines (None: all) from *since* (Unix seconds) on."""
         self._sight.must_be_ours(container)
-        with self._calls.doing(f"read the logs of {container[:12]}"):
-            client = self._calls.open_client()
-            lines: int | Literal["all"] = "all" if tail is None else tail
+        lines: int | Literal["all"] = "all" if tail is None else tail
+        with self._opening(f"read the logs of {container[:12]}") as client:
             chunks = client.logs(container, stream=True, follow=follow, timestamps=True, tail=lines, since=since)
         return LogStream(client, chunks)
 
     def execute(self, container: str, command: Sequence[str], *, tty: bool) -> Session:
         """Start *command* inside a running replica; raises NotStarted with the exit code a shell would give."""
         self._sight.must_be_ours(container)
-        with self._calls.doing(f"run a command in {container[:12]}"):
-            client = self._calls.open_client(OPERATION_S)
+        with self._opening(f"run a command in {container[:12]}") as client:
             made = client.exec_create(container, list(command), stdin=True, tty=tty)["Id"]
             try:
                 channel = client.exec_start(made, tty=tty, socket=True)
             except docker.errors.APIError as error:
-                raise NotStarted(str(error.explanation or error)) from error
+                raise NotStarted(explain(error)) from error
         return Session(
             client,
             channel,
             tty=tty,
-            ask=lambda one: one.exec_inspect(made)["ExitCode"],
+            ask=lambda one: _ask_exec(one, made),
             size=lambda one, rows, columns: one.exec_resize(made, height=rows, width=columns),
         )
 
@@ -211,11 +232,16 @@ class Streams:
             clean_up()
             raise
 
+    @contextmanager
+    def _opening(self, what: str) -> Iterator[TimedClient]:
+        with self._calls.doing(what), _closed_on_failure(self._calls.open_client(OPERATION_S)) as client:
+            yield client
+
     def _attach(self, made: str, tty: bool, clean_up: Callable[[], None]) -> Session:
-        with self._calls.doing("attach to a one-off"):
-            client = self._calls.open_client(OPERATION_S)
+        with self._opening("attach to a one-off") as client:
             channel = client.attach_socket(made, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-            client.start(made)
+            with _closed_on_failure(channel._response):  # noqa: SLF001
+                client.start(made)
         return Session(
             client,
             channel,
@@ -224,6 +250,26 @@ class Streams:
             size=lambda one, rows, columns: one.resize(made, height=rows, width=columns),
             done=clean_up,
         )
+
+
+@contextmanager
+def _closed_on_failure[T: TimedClient | requests.Response](opened: T) -> Iterator[T]:
+    """Close what was opened if the block does not come to its end."""
+    with ExitStack() as stack:
+        stack.callback(opened.close)
+        yield opened
+        stack.pop_all()
+
+
+def _ask_exec(client: TimedClient, made: str) -> int | None:
+    """Return the exit code; the output ends a moment before the engine has written it down."""
+    while True:
+        seen = client.exec_inspect(made)
+        if not seen["Running"] and seen["ExitCode"] is not None:
+            return int(seen["ExitCode"])
+        if steady_seconds() > client.until:
+            return None
+        time.sleep(0.02)
 
 
 def _read_line(raw: bytes) -> LogLine:

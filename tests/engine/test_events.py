@@ -1,0 +1,166 @@
+"""Events ring; a stream that was cut, a frozen engine and one that comes back are met without a word lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from controller.engine import events as room
+from controller.engine.calls import Calls
+from controller.engine.events import Events
+from controller.engine.sight import Sight
+from controller.errors import Retry
+from tests.engine.kit import Bench, a_bench, unique, wait_for
+from tests.engine.relay import Relay, a_relay
+from tests.engine.sham import a_sham
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def followed(relay: Relay):
+    """A bench whose engine is reached through the relay, with its loops running."""
+    with a_bench(docker_host=relay.host) as bench:
+        bench.follow(bench.engine.run_events, bench.engine.run_pulse)
+        wait_for(lambda: "" in bench.rung)
+        yield bench
+
+
+def test_each_event_rings_its_app_and_what_is_seen_next_is_new(followed: Bench) -> None:
+    made = followed.engine.start(followed.plan())
+    assert followed.engine.observe("shop")[0].state == "running"
+    followed.rung.clear()
+    followed.client.kill(made)
+    wait_for(lambda: "shop" in followed.rung)
+    wait_for(lambda: followed.engine.observe("shop")[0].state == "exited")
+
+
+def test_strangers_ring_nothing(followed: Bench) -> None:
+    name = unique("oton-test-stranger")
+    followed.rung.clear()
+    made = followed.client.create_container("oton-test-engine:1", name=name, labels={"oton.app": "shop"})["Id"]
+    followed.client.start(made)
+    followed.client.remove_container(made, force=True)
+    mine = followed.engine.start(followed.plan("blog"))
+    followed.engine.kill(mine)
+    wait_for(lambda: "blog" in followed.rung)
+    assert "shop" not in followed.rung
+
+
+def test_a_cut_stream_is_opened_anew_and_what_was_missed_is_seen(followed: Bench, relay: Relay) -> None:
+    made = followed.engine.start(followed.plan())
+    assert followed.engine.observe("shop")[0].state == "running"
+    relay.go_away()
+    followed.client.kill(made)
+    wait_for(lambda: followed.client.inspect_container(made)["State"]["Status"] == "exited")
+    followed.rung.clear()
+    relay.listen()
+    wait_for(lambda: "" in followed.rung)
+    assert wait_for(lambda: _seen(followed))[0].state == "exited"
+    followed.rung.clear()
+    followed.engine.restart(made)
+    wait_for(lambda: "shop" in followed.rung)
+
+
+def _seen(bench: Bench):
+    try:
+        return bench.engine.observe("shop")
+    except Retry:
+        return ()
+
+
+def test_an_engine_that_is_away_is_told_and_its_return_rings_for_all(monkeypatch, relay: Relay) -> None:
+    monkeypatch.setattr(room, "PULSE_S", 0.1)
+    with a_bench(docker_host=relay.host) as bench:
+        told: list[bool] = []
+        bench.engine.on_reachable(told.append)
+        bench.follow(bench.engine.run_events, bench.engine.run_pulse)
+        wait_for(bench.engine.reachable)
+        relay.go_away()
+        wait_for(lambda: told[-1] is False)
+        with pytest.raises(Retry, match="cannot be reached"):
+            bench.engine.observe("shop")
+        bench.rung.clear()
+        relay.listen()
+        wait_for(lambda: told[-1] is True)
+        wait_for(lambda: "" in bench.rung)
+
+
+def test_a_frozen_engine_is_noticed_within_fifteen_seconds_and_calls_end(monkeypatch, relay: Relay) -> None:
+    monkeypatch.setattr(room, "PULSE_S", 0.2)
+    monkeypatch.setattr("controller.engine.calls.PING_S", 0.5)
+    monkeypatch.setattr("controller.engine.sight.READ_S", 1.0)
+    with a_bench(docker_host=relay.host) as bench:
+        bench.follow(bench.engine.run_events, bench.engine.run_pulse)
+        wait_for(bench.engine.reachable)
+        with relay.freeze():
+            wait_for(lambda: not bench.engine.reachable(), within_s=8)
+            began = time.monotonic()
+            with pytest.raises(Retry):
+                bench.engine.observe("shop")
+            assert time.monotonic() - began < 2
+        wait_for(bench.engine.reachable)
+
+
+def test_a_resync_rings_for_all_though_nothing_happened(monkeypatch) -> None:
+    monkeypatch.setattr(room, "PULSE_S", 0.02)
+    monkeypatch.setattr(room, "RESYNC_S", 0.1)
+    with a_sham() as sham:
+        rung: list[str] = []
+        calls = Calls(sham.host)
+        events = Events(calls, "me", Sight(calls, "me", lambda: "oton"), rung.append)
+        stop = threading.Event()
+        thread = threading.Thread(target=events.pulse, args=(stop,))
+        thread.start()
+        wait_for(lambda: rung.count("") >= 3)
+        stop.set()
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_doubled_reordered_and_broken_events_do_no_harm() -> None:
+    def event(app: str | None, container: str = "c1") -> dict:
+        attributes = {"oton.app": app} if app else {}
+        return {"Type": "container", "Action": "die", "Actor": {"ID": container, "Attributes": attributes}}
+
+    with a_sham() as sham:
+        rung: list[str] = []
+        served = threading.Event()
+
+        def stream(call) -> None:
+            if served.is_set():
+                call.hang_up()
+                return
+            served.set()
+            call.stream(event("shop"), event("shop"), event("blog"), {"Type": "container"}, event(None))
+
+        sham.on("GET .*/events", stream)
+        calls = Calls(sham.host)
+        events = Events(calls, "me", Sight(calls, "me", lambda: "oton"), rung.append)
+        stop = threading.Event()
+        thread = threading.Thread(target=events.run, args=(stop,))
+        thread.start()
+        wait_for(lambda: rung.count("shop") == 2 and "blog" in rung)
+        stop.set()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert rung[0] == ""
+        assert '"oton.instance=me"' in sham.calls[-1].line or "oton.instance%3Dme" in sham.lines("/events")[0]
+
+
+def test_the_loops_end_soon_after_they_are_told() -> None:
+    with a_relay() as relay, a_bench(docker_host=relay.host) as bench:
+        stop = threading.Event()
+        runs = (bench.engine.run_events, bench.engine.run_pulse, bench.engine.run_puller)
+        threads = [threading.Thread(target=run, args=(stop,)) for run in runs]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: "" in bench.rung)
+        began = time.monotonic()
+        stop.set()
+        for thread in threads:
+            thread.join(3)
+            assert not thread.is_alive()
+        assert time.monotonic() - began < 1.0
