@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from controller.clock import Instant
 from controller.store.codec import clean_text
 from controller.store.schema import AuditRow
+from controller.store.statements import add_row
 from controller.store.thread import StoreThread, Transaction
 
 
@@ -65,4 +66,4 @@ class Audit:
 
 
 def _insert(tx: Transaction, values: dict[str, object]) -> None:
-    tx.connection.execute(insert(AuditRow).values(values))
+    tx.connection.execute(add_row(AuditRow), values)

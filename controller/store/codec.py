@@ -23,11 +23,7 @@ Turn = Callable[[Any], Any]
 def encode(value: object, *, without: frozenset[str] = frozenset()) -> str:
     """Return *value* (a dataclass) as JSON text, but for the fields in *without*. Any text survives, surrogates too."""
     kind: Any = type(value)
-    turn, _ = _turns(kind)
-    shown = turn(value)
-    for name in without:
-        del shown[name]
-    return dump(shown)
+    return dump({name: turn(getattr(value, name)) for name, turn in _writers(kind) if name not in without})
 
 
 def decode[T](kind: type[T], text: str, /, **known: object) -> T:
@@ -74,6 +70,12 @@ def _build[T](kind: type[T], stored: Mapping[str, Any], known: Mapping[str, obje
 
 
 @cache
+def _writers(kind: Any) -> tuple[tuple[str, Turn], ...]:
+    hints = get_type_hints(kind)
+    return tuple((field.name, _turns(hints[field.name])[0]) for field in fields(kind))
+
+
+@cache
 def _readers(kind: Any) -> tuple[tuple[str, Field[Any], Turn], ...]:
     hints = get_type_hints(kind)
     return tuple((field.name, field, _turns(hints[field.name])[1]) for field in fields(kind))
@@ -103,9 +105,8 @@ def _turns(kind: Any) -> tuple[Turn, Turn]:
     raise Broken(f"no JSON form for {kind}")
 
 
-def _dataclass_turns(kind: type[Any]) -> tuple[Turn, Turn]:
-    hints = get_type_hints(kind)
-    turns = [(name, _turns(hint)[0]) for name, hint in hints.items() if name in {f.name for f in fields(kind)}]
+def _dataclass_turns(kind: Any) -> tuple[Turn, Turn]:
+    turns = _writers(kind)
 
     def write(value: Any) -> dict[str, Any]:
         return {name: turn(getattr(value, name)) for name, turn in turns}

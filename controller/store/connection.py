@@ -1,7 +1,7 @@
 """
 The only connection, and what SQLite's errors mean to us.
 
-Journal: write-ahead log in exclusive mode (docs/decisions/sqlite-journal.md). Python's own handling of
+Journal: write-ahead log in exclusive mode (docs/decisions/010-sqlite-journal.md). Python's own handling of
 transactions is off, since it begins too late and commits around DDL; each of ours begins IMMEDIATE.
 """
 

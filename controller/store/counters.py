@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Literal
 
 from sqlalchemy import select
-from sqlalchemy.dialects.sqlite import insert
 
 from controller.clock import Clock
 from controller.store.schema import CounterRow
+from controller.store.statements import put_row
 from controller.store.thread import StoreThread, Transaction
 
 Name = Literal["change", "event"]
@@ -35,8 +35,7 @@ class Counters:
         """Return a number greater than all before it. One taken by a transaction that fails is left out."""
         value = self._values.get(name, 0) + 1
         self._values[name] = value
-        row = insert(CounterRow).values(name=name, value=value)
-        tx.connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+        tx.connection.execute(put_row(CounterRow), {"name": name, "value": value})
         return value
 
     def touch(self) -> None:
@@ -47,8 +46,7 @@ class Counters:
 
     def _touch(self, tx: Transaction, now: float) -> None:
         value = self._touches = self._touches + 1
-        row = insert(CounterRow).values(name="touch", value=value)
-        tx.connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+        tx.connection.execute(put_row(CounterRow), {"name": "touch", "value": value})
         tx.afterwards(lambda: setattr(self, "_touched", now))
 
     def _load(self, tx: Transaction) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from sqlalchemy import Select, func, insert, select
+from sqlalchemy import Select, func, select
 
 from controller.clock import Clock
 from controller.store.codec import clean_text, dump
 from controller.store.counters import Counters
 from controller.store.schema import EventRow
+from controller.store.statements import add_row
 from controller.store.thread import StoreThread, Transaction
 
 Level = Literal["info", "warning", "error"]
@@ -81,11 +82,8 @@ class Events:
             text=self.mask(app, clean_text(text)),
             data=dict(data or {}),
         )
-        tx.connection.execute(
-            insert(EventRow).values(
-                id=event.id, at=at, app=app, kind=kind, level=level, line=event.text, data=dump(event.data)
-            )
-        )
+        values = {"id": event.id, "at": at, "app": app, "kind": kind, "level": level}
+        tx.connection.execute(add_row(EventRow), {**values, "line": event.text, "data": dump(event.data)})
         tx.afterwards(lambda: self._tell(event))
         return event
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects.sqlite import insert
 
 from controller.errors import Refused
 from controller.store.codec import decode, encode
 from controller.store.schema import FixedRow
+from controller.store.statements import put_row
 from controller.store.thread import StoreThread, Transaction
 
 
@@ -58,8 +58,7 @@ class FixedRoutes:
             if other.name != route.name and (other.host, other.path) == (route.host, route.path):
                 raise Refused(f"{route.host or 'any host'}{route.path} belongs to fixed route {other.name} already")
         values = {"name": route.name, "document": encode(route)}
-        row = insert(FixedRow).values(values)
-        tx.connection.execute(row.on_conflict_do_update(index_elements=["name"], set_=values))
+        tx.connection.execute(put_row(FixedRow), values)
         tx.afterwards(lambda: self._replace_all({**self._routes, route.name: route}))
 
     def _remove(self, tx: Transaction, name: str) -> None:

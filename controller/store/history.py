@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from sqlalchemy import select
-from sqlalchemy.dialects.sqlite import insert
 
 from controller.clock import Instant
 from controller.plan.situation import Decision, Done, Memory, Note, Order, Release
@@ -21,6 +20,7 @@ from controller.store.events import Events
 from controller.store.orders import Orders, load_open
 from controller.store.releases import keep_releases, load_releases, save_release
 from controller.store.schema import AppRow
+from controller.store.statements import put_row
 from controller.store.steps import Step, plan_steps, save_done, save_planned
 from controller.store.telling import tell_order, tell_release, tell_step
 from controller.store.thread import StoreThread, Transaction
@@ -177,8 +177,7 @@ class History:
         if kept.stored and memory == kept.memory and notes == kept.notes:
             return
         values = {"name": app, "document": encode(memory), "notes": encode(_Notes(notes))}
-        row = insert(AppRow).values(values)
-        tx.connection.execute(row.on_conflict_do_update(index_elements=["name"], set_=values))
+        tx.connection.execute(put_row(AppRow), values)
 
 
 def _stands(kept: Kept) -> bool:

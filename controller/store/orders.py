@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 
 from controller.clock import Clock, Instant
 from controller.plan.situation import Answer, Order
 from controller.store.codec import decode, encode
 from controller.store.counters import Counters
 from controller.store.schema import OrderRow
+from controller.store.statements import add_row
 from controller.store.thread import StoreThread, Transaction
 
 
@@ -39,10 +40,8 @@ class Orders:
         """Write a new order under the next change number and return it."""
         at = order.at or self._clock.now()
         numbered = replace(order, id=self._counters.next(tx, "change"), at=at)
-        row = insert(OrderRow).values(
-            id=numbered.id, app=numbered.app, at=at.wall, document=encode(numbered), answer=None, answered=None
-        )
-        tx.connection.execute(row)
+        values = {"id": numbered.id, "app": numbered.app, "at": at.wall, "document": encode(numbered)}
+        tx.connection.execute(add_row(OrderRow), {**values, "answer": None, "answered": None})
         return numbered
 
     def settle(self, tx: Transaction, answer: Answer, now: Instant) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sqlalchemy import Row, Select, select
-from sqlalchemy.dialects.sqlite import insert
 
 from controller.plan.situation import Memory, Release
 from controller.store.codec import clean_text, decode, decode_spec, encode, encode_spec
 from controller.store.schema import ReleaseRow
+from controller.store.statements import put_row
 from controller.store.thread import Transaction
 
 KEEP = 50
@@ -30,8 +30,7 @@ def save_release(tx: Transaction, app: str, release: Release) -> None:
         "spec": encode_spec(release.spec),
         "document": encode(release, without=_IN_COLUMNS),
     }
-    row = insert(ReleaseRow).values(values)
-    tx.connection.execute(row.on_conflict_do_update(index_elements=["app", "number"], set_=values))
+    tx.connection.execute(put_row(ReleaseRow), values)
 
 
 def load_releases(tx: Transaction, app: str) -> dict[int, Release]:

@@ -15,13 +15,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from controller.clock import Clock
 from controller.errors import Refused
 from controller.store.counters import Counters
 from controller.store.keyfile import Key, load_keys, make_key, save_keys
 from controller.store.schema import SecretRow
+from controller.store.statements import put_row
 from controller.store.thread import StoreThread, Transaction
 
 LONGEST_BYTES = 64 * 1024
@@ -170,8 +170,7 @@ class Secrets:
             "at": shown.at,
             "by": by,
         }
-        row = insert(SecretRow).values(values)
-        tx.connection.execute(row.on_conflict_do_update(index_elements=["app", "name"], set_=values))
+        tx.connection.execute(put_row(SecretRow), values)
         after = {**self._apps.get(app, {}), name: _Sealed(shown, key.id, sealed)}
         tx.afterwards(lambda: self._replace(app, after))
         return shown

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects.sqlite import insert
 
 from controller.plan.situation import Standing
 from controller.store.codec import decode, encode
 from controller.store.schema import StandingRow
+from controller.store.statements import put_row
 from controller.store.thread import StoreThread, Transaction
 
 
@@ -46,8 +46,7 @@ class Standings:
 
     def _save(self, tx: Transaction, app: str, text: str, change: int) -> None:
         values = {"app": app, "change": change, "document": text}
-        row = insert(StandingRow).values(values)
-        tx.connection.execute(row.on_conflict_do_update(index_elements=["app"], set_=values))
+        tx.connection.execute(put_row(StandingRow), values)
         tx.afterwards(lambda: self._texts.__setitem__(app, (text, change)))
 
     def _drop(self, tx: Transaction, app: str) -> None:

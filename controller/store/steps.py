@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
-from sqlalchemy import Row, Select, insert, select, update
+from sqlalchemy import Row, Select, select, update
 
 from controller.plan.operations import Operation, PublishRoutes
 from controller.plan.situation import Done, Memory
@@ -20,6 +20,7 @@ from controller.plan.text import render_operation
 from controller.routing.table import AppRoutes, decode_app, encode_app
 from controller.store.codec import clean_text, dump
 from controller.store.schema import RoutesRow, StepRow
+from controller.store.statements import add_row, put_row
 from controller.store.thread import StoreThread, Transaction
 
 State = Literal["planned", "done", "failed", "not_tried", "interrupted"]
@@ -96,8 +97,7 @@ def save_planned(tx: Transaction, planned: tuple[Step, ...], last: tuple[Step, .
     if planned and [_what(step) for step in planned] == [_what(step) for step in last]:
         again = tuple(replace(old, at=new.at, times=old.times + 1) for old, new in zip(last, planned, strict=True))
         for step in again:
-            change = update(StepRow).where(StepRow.id == step.id)
-            tx.connection.execute(change.values(at=step.at, times=step.times, state="planned"))
+            tx.connection.execute(put_row(StepRow), {**_values(step), "id": step.id, "state": "planned"})
         return again
     return tuple(_insert(tx, step) for step in planned)
 
@@ -105,11 +105,12 @@ def save_planned(tx: Transaction, planned: tuple[Step, ...], last: tuple[Step, .
 def save_done(tx: Transaction, step: Step, done: Done) -> Step:
     """Write how a planned step ended, and the routes it published; return the step as it now reads."""
     ended = replace(step, state=done.state, outcome=clean_text(done.text))
-    tx.connection.execute(update(StepRow).where(StepRow.id == step.id).values(state=ended.state, outcome=ended.outcome))
+    tx.connection.execute(put_row(StepRow), {**_values(ended), "id": step.id})
     if isinstance(done.operation, PublishRoutes) and done.state == "done":
         routes = done.operation.routes
         text = None if routes is None else dump(encode_app(routes))
-        tx.connection.execute(insert(RoutesRow).values(app=step.app, at=step.at, because=step.because, document=text))
+        values = {"app": step.app, "at": step.at, "because": step.because, "document": text}
+        tx.connection.execute(add_row(RoutesRow), values)
     return ended
 
 
@@ -119,7 +120,11 @@ def _words(app: str, operation: Operation) -> str:
 
 
 def _insert(tx: Transaction, step: Step) -> Step:
-    values = {
+    return replace(step, id=tx.connection.execute(add_row(StepRow), _values(step)).lastrowid)
+
+
+def _values(step: Step) -> dict[str, object]:
+    return {
         "app": step.app,
         "release": step.release,
         "at": step.at,
@@ -129,8 +134,6 @@ def _insert(tx: Transaction, step: Step) -> Step:
         "outcome": step.outcome,
         "times": step.times,
     }
-    made = tx.connection.execute(insert(StepRow).values(values).returning(StepRow.id))
-    return replace(step, id=made.scalar_one())
 
 
 def _what(step: Step) -> tuple[str, str, int]:
