@@ -86,6 +86,10 @@ class Backend:
         for file in self.log_files:
             os.write(file, data)
 
+    def say(self, text):
+        """Print one line for a person."""
+        os.write(1, f"{time.strftime('%H:%M:%S')} {text}\n".encode())
+
     def run(self):
         manners = self.manners
         signal.signal(signal.SIGTERM, signal.SIG_IGN if manners.ignore_term else self.on_term)
@@ -190,12 +194,16 @@ class Connection:
 
     def answer(self, request):
         backend = self.backend
-        backend.log("got", id=request.id, method=request.method, path=request.target)
+        heard = {"id": request.id, "method": request.method, "path": request.target}
+        is_probe = request.path == "/healthz" and not request.id  # a line each would bury all else
+        if not is_probe:
+            backend.log("got", **heard)
         self.keep = request.keeps and not backend.stopping
         page = PAGES.get(request.path, plain)
         page(self, request)
         self.answered += 1
-        backend.log("done", id=request.id, method=request.method, path=request.target)
+        if not is_probe:
+            backend.log("done", **heard)
         if backend.manners.close_after and self.answered >= backend.manners.close_after:
             return False
         return self.keep
@@ -299,6 +307,8 @@ def plain(connection, request):
 
 def healthz(connection, request):
     status, text = connection.backend.readiness()
+    if status >= 400:
+        connection.backend.say(f"not ready: {text}")
     connection.reply(request, status, text + "\n")
 
 

@@ -14,12 +14,13 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import docker
-from docker.errors import ImageNotFound
+from docker.errors import APIError, ImageNotFound
 
 BACKEND = Path(__file__).with_name("backend.py")
 REPOSITORY = "oton-test-backend"
@@ -40,10 +41,14 @@ def ensure_backend_image(tag: str = "v1", repository: str = REPOSITORY, **enviro
     content = hashlib.sha256((_root_digest() + json.dumps(variables, sort_keys=True)).encode()).hexdigest()[:16]
     client = docker.APIClient(timeout=60)
     try:
-        if _label_of(client, ref) != content:
+        old = _find(client, ref)
+        if old is None or (old["Config"]["Labels"] or {}).get(CONTENT) != content:
             changes = [f"ENV {name}={json.dumps(value)}" for name, value in variables.items()]
             changes += [f"LABEL {CONTENT}={content}", f'CMD ["{PYTHON}", "-I", "-S", "/backend.py"]', "EXPOSE 8000"]
             client.import_image_from_data(_root_tree(), repository=repository, tag=tag, changes=changes)
+            if old is not None and old["RepoTags"] == [ref]:
+                with suppress(APIError):  # a container still uses it
+                    client.remove_image(old["Id"])
     finally:
         client.close()
     return ref
@@ -70,12 +75,12 @@ def image_id(ref: str) -> str:
         client.close()
 
 
-def _label_of(client: docker.APIClient, ref: str) -> str | None:
+def _find(client: docker.APIClient, ref: str) -> dict[str, Any] | None:
     try:
-        labels: Mapping[str, str] = client.inspect_image(ref)["Config"]["Labels"] or {}
+        found: dict[str, Any] = client.inspect_image(ref)
     except ImageNotFound:
         return None
-    return labels.get(CONTENT)
+    return found
 
 
 @cache
