@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from controller.proxy.doors import Door, Surroundings
@@ -13,7 +14,7 @@ from controller.proxy.meter import Meter
 from controller.proxy.pool import Pool
 from controller.proxy.replies import AnswerReader
 from controller.routing.choose import Draw, Shares, sticky_index, sticky_value
-from controller.routing.table import AppRoutes, Group
+from controller.routing.table import AppRoutes, Group, Upstream
 
 _DRAIN_S = 30.0
 """How long what is open on an upstream without a limit of its own may go on."""
@@ -107,23 +108,15 @@ class App:
         if self.routes.weights != before.weights:
             self._shares = Shares(self.routes.weights) if self.routes.weights else None
         wanted = {upstream.id: upstream for upstream in self.routes.upstreams}
-        for upstream in self.routes.upstreams:
-            pool = self._pools.get(upstream.id)
-            moved = pool is not None and (pool.upstream.address, pool.upstream.port) != (upstream.address, upstream.port)
-            if pool is None or moved:
-                if pool is not None:
-                    self._vanish(pool)
-                pool = self._pools[upstream.id] = Pool(upstream, self.shop.limits, self.shop.reader, self.shop.warm)
-            self._move(pool, upstream.state, now, steady, upstream.until)
-            pool.upstream = upstream
-            pool.ejected_until = 0.0
-        for name in [name for name in self._pools if name not in wanted]:
-            self._vanish(self._pools[name])
+        steps = self._place(wanted, now, steady)
+        # First who may be picked, then who must go: what is asked anew must not meet a leaver again.
         self._sort()
         self._key = key
         self.marks = {}
         if self.routes.policy.sticky or self.routes.weights:
             self.marks = dict(sticky_index(key, {u.release for u in self.routes.upstreams}, wanted))
+        for step in steps:
+            step()
         if self.routes.mode == "hold" and any(pool.leaving for pool in self._pools.values()):
             self._end_streams()
         self._report_drained(wanted, version)
@@ -136,34 +129,49 @@ class App:
         for held in waiting:
             held.go_on()
 
-    def _move(self, pool: Pool, state: str, now: float, steady: float, until: float | None) -> None:
-        if state == "ready":
-            if pool.leaving or pool.upstream.state != "ready":
+    def _place(self, wanted: Mapping[str, Upstream], now: float, steady: float) -> list[Callable[[], None]]:
+        """Give every upstream its state; return what has to be told to what is open on them."""
+        steps: list[Callable[[], None]] = []
+        for name, pool in list(self._pools.items()):
+            upstream = wanted.get(name)
+            if upstream is None or (pool.upstream.address, pool.upstream.port) != (upstream.address, upstream.port):
+                steps.append(partial(self._vanish, pool, was_gone=pool.leaving and pool.upstream.state == "gone"))
+                pool.leaving = True
+                if upstream is not None:
+                    del self._pools[name]
+        for name, upstream in wanted.items():
+            found = self._pools.get(name)
+            if found is None:
+                found = self._pools[name] = Pool(upstream, self.shop.limits, self.shop.reader, self.shop.warm)
+                found.leaving = upstream.state in ("draining", "gone")
+            else:
+                steps.append(partial(self._move, found, found.upstream, upstream, now, steady))
+            found.upstream = upstream
+            found.leaving = upstream.state in ("draining", "gone")
+            found.ejected_until = 0.0
+        return steps
+
+    def _move(self, pool: Pool, before: Upstream, after: Upstream, now: float, steady: float) -> None:
+        if after.state == "ready":
+            if before.state != "ready":
                 for item in list(pool.open):
                     item.stay()
-            pool.leaving = False
             return
-        if state == "gone":
-            self._vanish(pool)
+        if after.state == "gone":
+            self._vanish(pool, was_gone=before.state == "gone")
             return
-        told = pool.leaving or pool.upstream.state == "assets"
-        pool.leaving = state == "draining"
-        if pool.leaving:
+        if after.state == "draining":
             pool.drop_idle()
-        if told and until == pool.upstream.until:
+        if before.state == after.state and before.until == after.until:
             return
-        ends = now + max(0.0, (until - steady) if until is not None else _DRAIN_S)
+        ends = now + max(0.0, (after.until - steady) if after.until is not None else _DRAIN_S)
         count = len(pool.open)
         for index, item in enumerate(list(pool.open)):
             item.leave(now, ends, (index + 0.5) / count)
 
-    def _vanish(self, pool: Pool) -> None:
-        fresh = not pool.leaving or pool.upstream.state != "gone"
-        pool.leaving = True
+    def _vanish(self, pool: Pool, *, was_gone: bool) -> None:
         pool.drop_idle()
-        if fresh:
-            # Retries look at the table: what is gone must be out of it before they do.
-            self._sort(without=pool)
+        if not was_gone:
             for item in list(pool.open):
                 item.vanish()
 
@@ -172,14 +180,14 @@ class App:
             for item in list(pool.open):
                 item.end_stream()
 
-    def _sort(self, without: Pool | None = None) -> None:
+    def _sort(self) -> None:
         self._usable = {"live": [], "preview": []}
         self._assets = []
         self._by_release = {}
         self._ejected = False
         for pool in self._pools.values():
             upstream = pool.upstream
-            if pool.leaving or pool is without:
+            if pool.leaving:
                 continue
             if upstream.state == "assets":
                 self._assets.append(pool)

@@ -139,24 +139,25 @@ class Exchange(Passage):
         if self.status:
             self.cut(why)
             return
-        if link is not None and link.fresh and why == "reset":
+        stale = link is not None and not link.fresh
+        if why == "reset" and not stale:
             self.app.eject(pool, why, monotonic())
-        self._try_again()
+        self._try_again(free=stale)
 
-    def _try_again(self) -> None:
+    def _try_again(self, *, free: bool = False) -> None:
         """Ask another replica where that is allowed, else answer 502."""
         pool = self.pool
         self._leave_pool()
         if self._asked_old:
             self.refuse(404)
-        elif self._may_retry():
+        elif self._may_retry(free):
             self.retries += 1
             self.core.meter.note(self.app.name, "retry")
             self._again(pool)
         else:
             self.refuse(502)
 
-    def _may_retry(self) -> bool:
+    def _may_retry(self, free: bool) -> bool:
         if self.core.live.apps.get(self.app.name) is not self.app:
             return False
         if not self.sent:
@@ -164,7 +165,9 @@ class Exchange(Passage):
             return self._attempts < _ATTEMPTS
         if self.method not in IDEMPOTENT or self.retries or not self.has_all_of_it():
             return False
-        return self.app.budget.take(monotonic())
+        # A kept connection that ends without a byte was closed by a replica that never read the request, as good as
+        # always; that is no sign of overload, and the next attempt goes out on a new connection.
+        return free or self.app.budget.take(monotonic())
 
     def _again(self, avoid: Pool | None) -> None:
         self.sent = False
@@ -177,8 +180,14 @@ class Exchange(Passage):
 
     def expire(self, now: float) -> None:
         """A deadline passed: the hold's, the body's pace, the answer's, the stream's, or the drain's."""
-        if self.is_held:
+        if self.tunnel is not None:
+            self.tunnel.expire(now)
+        elif self.is_held:
             self._refuse_held()
+        elif self.stream is not None and not self.stream.ending and now >= self._end_due:
+            self._end_due = NEVER
+            self.stream.ending = True
+            self._end_if_at_border()
         elif now >= self._leave_due:
             self._run_out()
         elif not self.body_done and not self.status:
@@ -186,10 +195,6 @@ class Exchange(Passage):
         elif not self.status:
             self.why = "timeout"
             self.refuse(504)
-        elif now >= self._end_due and self.stream is not None:
-            self._end_due = NEVER
-            self.stream.ending = True
-            self._end_if_at_border()
         else:
             self.cut("idle")
 
@@ -256,6 +261,8 @@ class Exchange(Passage):
         self._leave_due = self._end_due = NEVER
         if self.stream is not None:
             self.stream.ending = False
+        if self.tunnel is None:
+            self.arm(monotonic() + (self._idle_s() if self.status else self.app.routes.policy.timeout_s))
 
     def vanish(self) -> None:
         """The upstream is dead: ask another, or give what flows a moment to end."""

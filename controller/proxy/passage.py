@@ -159,7 +159,8 @@ class Passage(Request):
         self.pool = pool
         self.release = pool.upstream.release
         limits = self.core.limits
-        link = pool.take_idle(now, limits.upstream_idle_s if self.method in IDEMPOTENT else limits.unsafe_idle_s)
+        longest_s = limits.upstream_idle_s if self.method in IDEMPOTENT else limits.unsafe_idle_s
+        link = pool.take_idle(now, longest_s) if not self.retries else None
         if link is not None:
             self._send(link, now)
             return
@@ -220,6 +221,7 @@ class Passage(Request):
             return
         self.status = status
         head = self._render_answer(answer)
+        payload = body
         if self._chunk_out:
             body = render_chunk(body, last)
         self.bytes_out += len(body)
@@ -228,7 +230,7 @@ class Passage(Request):
             self._finish()
             return
         if answer.content_type.startswith(b"text/event-stream"):
-            self.stream = EventStream(body)
+            self.stream = EventStream(payload)
             if self._leave is not None:
                 self.leave(*self._leave)
         self.arm(monotonic() + self._idle_s())

@@ -139,6 +139,7 @@ class Tunnel:
         self._ending = False
         self._over = False
         self._end_due = NEVER
+        self._idle_due = NEVER
         self._ends = NEVER
         self._why = ""
         self._bytes_in = 0
@@ -228,6 +229,8 @@ class Tunnel:
             self._finish()
         elif now >= self._end_due:
             self.end()
+        elif now < self._idle_due:
+            self._arm(min(self._end_due, self._idle_due))  # an upstream that came back took its deadline away
         else:
             self._why = "idle"
             self.near.close()
@@ -256,7 +259,10 @@ class Tunnel:
             self._link.resume()
 
     def _touch(self) -> None:
-        due = min(self._end_due, monotonic() + self._idle_s)
+        self._idle_due = monotonic() + self._idle_s
+        self._arm(min(self._end_due, self._idle_due))
+
+    def _arm(self, due: float) -> None:
         if due < self.near.parked:
             self._wheel.arm(self.near, due)
         else:
