@@ -11,8 +11,11 @@ from typing import Any
 import docker.errors
 import structlog
 
+from controller.clock import steady_seconds
 from controller.engine.calls import Calls
 from controller.errors import ControllerError
+
+FRESH_S = 600.0
 
 _log = structlog.get_logger("engine")
 
@@ -25,12 +28,14 @@ class Images:
         self._memo = memo
         self._used: dict[str, set[str]] = {}
         """Image id -> the references under which we met it."""
+        self._met: dict[str, float] = {}
         self._lock = threading.Lock()
         self._load()
 
     def used(self, ref: str, image_id: str) -> None:
         """Note that a release of ours uses this image, met under *ref*."""
         with self._lock:
+            self._met[image_id] = steady_seconds()
             refs = self._used.setdefault(image_id, set())
             if ref in refs:
                 return
@@ -44,7 +49,9 @@ class Images:
     def retain(self, keep: Collection[str]) -> None:
         """Remove what we once used but for *keep*; an image in use by anybody stays, as the engine sees to."""
         with self._lock:
-            candidates = {image_id: set(refs) for image_id, refs in self._used.items() if image_id not in keep}
+            # One that came a moment ago may belong to a release that is not written down yet.
+            fresh = {image_id for image_id, met in self._met.items() if steady_seconds() - met < FRESH_S}
+            candidates = {image: set(refs) for image, refs in self._used.items() if image not in {*keep, *fresh}}
         for image_id, refs in sorted(candidates.items()):
             if self._remove(image_id, refs):
                 with self._lock:
