@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from controller.api.auth import Caller
@@ -45,22 +46,58 @@ def app_families(rows: list[dict[str, Any]]) -> Iterator[Metric]:
     yield gauge("oton_app_health", "1 for the word that applies", health, ["app", "health"])
 
 
-def proxy_families(counters: Any, who: Caller) -> Iterator[Metric]:
-    """Yield what the workers counted, as far as it is the caller's."""
-    flat = [pair for pair in flatten("", counters) if isinstance(pair[1], int | float)]
+def proxy_families(counters: Mapping[str, Any], who: Caller) -> Iterator[Metric]:
+    """Yield what the workers counted of the caller's apps; what belongs to no app only to who sees all."""
+    rows = [row for row in counters.get("requests", ()) if who.sees(row["app"] or None)]
+    yield count_requests(rows)
+    yield count_bytes(rows)
+    yield measure_latency(rows, [str(bound) for bound in counters.get("bounds", ())])
+    events = CounterMetricFamily("oton_proxy_events", "Retries, ejections, holds and cuts", labels=["app", "event"])
+    for row in counters.get("events", ()):
+        if who.sees(row["app"] or None):
+            events.add_metric([row["app"], row["what"]], row["count"])
+    yield events
+    active = [row for row in counters.get("active", ()) if who.sees(row["app"] or None)]
+    yield gauge("oton_requests_active", "Open requests", [((r["app"],), float(r["requests"])) for r in active], ["app"])
+    yield gauge(
+        "oton_requests_held", "Requests that are held", [((r["app"],), float(r["held"])) for r in active], ["app"]
+    )
     if who.apps is None:
-        values = [((name,), float(value)) for name, value in flat]
-        family = CounterMetricFamily("oton_proxy", "What the proxy workers counted", labels=["name"])
-        for labels, value in values:
-            family.add_metric(labels, value)
-        yield family
+        connections, lag_s = float(counters.get("connections", 0)), float(counters.get("lag_s", 0.0))
+        yield gauge("oton_proxy_connections", "Open connections of clients", [((), connections)])
+        yield gauge("oton_proxy_lag_seconds", "Longest delay of a worker's event loop lately", [((), lag_s)])
 
 
-def flatten(prefix: str, value: Any) -> Iterable[tuple[str, Any]]:
-    """Yield nested counters as dotted names."""
-    if not isinstance(value, dict):
-        return [(prefix, value)]
-    return [pair for key, inner in value.items() for pair in flatten(f"{prefix}.{key}" if prefix else str(key), inner)]
+def count_requests(rows: list[Mapping[str, Any]]) -> Metric:
+    """Return the count of requests by app, release and status class."""
+    family = CounterMetricFamily("oton_requests", "Finished requests", labels=["app", "release", "class"])
+    for row in rows:
+        family.add_metric([row["app"], str(row["release"]), f"{row['class']}xx"], row["count"])
+    return family
+
+
+def count_bytes(rows: list[Mapping[str, Any]]) -> Metric:
+    """Return the bytes of bodies, from and to clients."""
+    family = CounterMetricFamily("oton_body_bytes", "Bytes of bodies", labels=["app", "release", "class", "direction"])
+    for row in rows:
+        labels = [row["app"], str(row["release"]), f"{row['class']}xx"]
+        family.add_metric([*labels, "in"], row["bytes_in"])
+        family.add_metric([*labels, "out"], row["bytes_out"])
+    return family
+
+
+def measure_latency(rows: list[Mapping[str, Any]], bounds: list[str]) -> Metric:
+    """Return the histogram of latencies by app, release and status class."""
+    family = HistogramMetricFamily(
+        "oton_request_seconds",
+        "Time from a request's head to the end of its answer",
+        labels=["app", "release", "class"],
+    )
+    for row in rows:
+        buckets = list(zip([*bounds, "+Inf"], accumulate(row["buckets"]), strict=False))
+        labels = [row["app"], str(row["release"]), f"{row['class']}xx"]
+        family.add_metric(labels, buckets=buckets, sum_value=row["seconds"])
+    return family
 
 
 def gauge(name: str, text: str, values: Iterable[tuple[tuple[str, ...], float]], labels: Iterable[str] = ()) -> Metric:

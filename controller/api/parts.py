@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from controller.clock import Clock
 from controller.orders import Orders
 from controller.plan.situation import Answer, Memory, Order, Release, Situation, Standing
 from controller.queries import ReadModel
-from controller.routing.table import AppRoutes
 from controller.spec.model import AppSpec
 from controller.world.model import Routing
 
@@ -88,12 +86,3 @@ class Parts:
     """Findings, each with `what`, `state` (ok, warning, error), `text` and `mend`."""
     secrets_of: Callable[[str, Release], tuple[Mapping[str, str], Mapping[str, str]]] = lambda app, release: ({}, {})
     """Values for the environment and files (name -> host path) of a release's secrets."""
-
-
-def entries_of(publisher: Switch) -> Mapping[str, AppRoutes]:
-    """Return what the proxy has of every app: what is confirmed, else what was published."""
-    found = ((app, publisher.routing(app)) for app in sorted(publisher.apps()))
-    return {app: routes for app, routing in found if (routes := routing.confirmed or routing.published) is not None}
-
-
-__all__ = ["Iterator", "Parts", "Path"]

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from controller.api.auth import Who, only_seen
 from controller.api.metrics import CONTENT_TYPE, render_metrics
-from controller.api.parts import Parts, entries_of
+from controller.api.parts import Parts
 from controller.api.problems import Problem, render_problem
 from controller.errors import ControllerError
 from controller.queries import BadTarget, Row, explain_url
@@ -61,7 +61,7 @@ def add_known(router: APIRouter, parts: Parts) -> None:
     def explain(who: Who, url: Annotated[str, Query(min_length=1, max_length=4096)]) -> Row:
         who.need("read")
         try:
-            row = explain_url(url, entries_of(parts.publisher))
+            row = explain_url(url, parts.publisher.table().apps)
         except (BadTarget, ValueError) as error:
             raise Problem(422, "bad-url", f"the proxy would answer 400: {error}") from error
         if not who.sees(row.get("app")):

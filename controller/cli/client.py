@@ -67,6 +67,10 @@ class Client:
         """Put a YAML document and return what is answered."""
         return self._send("PUT", path, {}, content=data, headers={"Content-Type": "application/yaml"})
 
+    def put_json(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Put JSON and return what is answered."""
+        return self._send("PUT", path, {}, json=body)
+
     def post_yaml(self, path: str, data: bytes) -> Any:
         """Post a YAML document and return what is answered."""
         return self._send("POST", path, {}, content=data, headers={"Content-Type": "application/yaml"})

@@ -55,6 +55,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "version": ("service:version", "version of this program and of the service"),
     },
 }
+WITH_VALUE = ("--replica", "--release", "--host", "--context")
+"""Options of exec and run that take the next word."""
 VERBS = {name: entry for verbs in GROUPS.values() for name, entry in verbs.items()}
 
 
@@ -81,8 +83,7 @@ def load_verb(name: str) -> Any:
     found = getattr(importlib.import_module(f"controller.cli.{module}"), attribute)
     if not isinstance(found, typer.Typer):
         app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        settings = getattr(found, "context_settings", None)
-        app.command(name, short_help=text, context_settings=settings)(options.placed(found))
+        app.command(name, short_help=text)(options.placed(found))
         found = app
     command: Any = build_command(found)
     command.name = name
@@ -127,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(render_help())
         return OK
     try:
-        return run(words)
+        return run(guard_command(words))
     except Trouble as trouble:
         sys.stderr.write(trouble.render() + "\n")
         return trouble.code
@@ -138,6 +139,23 @@ def main(argv: list[str] | None = None) -> int:
         # Whoever read us has gone (`oton logs | head`): nothing more can be said, nor at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+
+
+def guard_command(words: list[str]) -> list[str]:
+    """Return the words with `--` before the command of exec and run, so that its options stay its own."""
+    places = [index for index, word in enumerate(words) if word in ("exec", "run")]
+    if not places or "--" in words or set(words[: places[0]]) & set(VERBS):
+        return words
+    index, bare = places[0] + 1, 0
+    while index < len(words):
+        if words[index].startswith("-"):
+            index += 2 if words[index] in WITH_VALUE else 1
+            continue
+        bare += 1
+        if bare == 2:
+            return [*words[:index], "--", *words[index:]]
+        index += 1
+    return words
 
 
 def run(argv: list[str]) -> int:

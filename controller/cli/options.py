@@ -78,11 +78,11 @@ def group(text: str) -> typer.Typer:
     return typer.Typer(help=text, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
-def verb(app: typer.Typer, name: str) -> Callable[[F], F]:
-    """Add a function to a group as one of its verbs."""
+def verb(app: typer.Typer, name: str, *, place: bool = True) -> Callable[[F], F]:
+    """Add a function to a group as one of its verbs; without *place* it has a --host of its own."""
 
     def add(run: F) -> F:
-        app.command(name)(placed(run))
+        app.command(name)(placed(run) if place else run)
         return run
 
     return add

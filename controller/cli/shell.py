@@ -49,14 +49,9 @@ def run(
     return talk(app, "run", command, no_tty, {"release": release})
 
 
-# What follows the app's name is the command's own, options included.
-exec_.context_settings = {"allow_interspersed_args": False}  # type: ignore[attr-defined]
-run.context_settings = {"allow_interspersed_args": False}  # type: ignore[attr-defined]
-
-
 def talk(app: str, verb: str, command: list[str] | None, no_tty: bool, more: dict[str, Any]) -> int:
     """Open the WebSocket, carry bytes, return the exit code."""
-    words = (command or [])[1:] if (command or [])[:1] == ["--"] else command or []
+    words = command or []
     if not words:
         raise Trouble(USAGE, f"{verb}: no command", hint=f"oton {verb} {app} -- CMD…")
     with_tty = not no_tty and sys.stdin.isatty() and sys.stdout.isatty()
@@ -68,6 +63,8 @@ def talk(app: str, verb: str, command: list[str] | None, no_tty: bool, more: dic
             with terminal(wire, with_tty):
                 return carry(wire)
     except Trouble as trouble:
+        if trouble.code in (126, 127):
+            raise
         # 8 or 6 would read as the command's own exit code.
         raise Trouble(OURS, trouble.text, lines=trouble.lines, hint=trouble.hint) from trouble
 

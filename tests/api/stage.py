@@ -34,7 +34,7 @@ from controller.plan.situation import (
     Wanted,
 )
 from controller.queries import ReadModel
-from controller.routing.table import AppRoutes, Rule, Upstream
+from controller.routing.table import AppRoutes, Rule, Table, Upstream
 from controller.spec.digest import digest_spec
 from controller.spec.model import AppSpec
 from controller.spec.parse import parse_file
@@ -180,17 +180,14 @@ class Publisher:
     """What the proxy has."""
 
     def __init__(self) -> None:
-        self.table: dict[str, AppRoutes] = {}
+        self.entries: dict[str, AppRoutes] = {}
+        self.meters: dict[str, Any] = {}
 
-    def apps(self) -> list[str]:
-        return list(self.table)
-
-    def routing(self, app: str) -> Routing:
-        routes = self.table.get(app)
-        return Routing(published=routes, confirmed=routes)
+    def table(self) -> Table:
+        return Table(version=1, apps=self.entries)
 
     def counters(self) -> Mapping[str, Any]:
-        return {"requests": 3}
+        return self.meters
 
 
 @dataclass
@@ -376,7 +373,7 @@ def a_world(app: str, release: Release, publisher: Publisher) -> World:
     )
     rules = tuple(Rule(host=route.host, path=route.path) for route in release.spec.routes)
     routes = AppRoutes(app=app, rules=rules, upstreams=upstreams)
-    publisher.table[app] = routes
+    publisher.entries[app] = routes
     verdicts = {one.id: Verdict(ready=True, ever_ready=True, answer="GET /: 200 OK") for one in replicas}
     return World(replicas=replicas, verdicts=verdicts, routing=Routing(published=routes, confirmed=routes))
 
@@ -422,5 +419,5 @@ def removing(stage: Stage, order: Order) -> None:
     """Remove the app."""
     memory = replace(stage.store.load(order.app)[0], live=None, removed=True)
     stage.worlds[order.app] = World()
-    stage.publisher.table.pop(order.app, None)
+    stage.publisher.entries.pop(order.app, None)
     stage.decide(order.app, memory=memory, answer=Answer(order=order.id, result="done", text="removed"))
