@@ -240,7 +240,7 @@ class App:
             found = self.marks.get(release_mark)
             release = found if isinstance(found, int) else None
         if group == "live" and self._shares is not None:
-            if release is None or release not in dict(self.routes.weights):
+            if release not in self._shares.releases:
                 release = self._shares.next()
         if release is not None and group == "live":
             pools = self._by_release.get(release) or pools

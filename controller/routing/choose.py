@@ -30,11 +30,13 @@ class Shares:
     After any run of requests each release is within one request of its share.
     """
 
-    __slots__ = ("_credit", "_total", "_weights")
+    __slots__ = ("_credit", "_total", "_weights", "releases")
 
     def __init__(self, weights: Iterable[tuple[int, int]]) -> None:
         self._weights = tuple((release, weight) for release, weight in weights if weight > 0)
         self._total = sum(weight for _, weight in self._weights)
+        self.releases = frozenset(release for release, _ in self._weights)
+        """Those that have weight at all."""
         self._credit = {release: 0 for release, _ in self._weights}
 
     def next(self) -> int | None:

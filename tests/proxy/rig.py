@@ -136,6 +136,9 @@ class Lane:
                 await script(visit)
             except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 pass
+            except RuntimeError as error:
+                if "closed" not in str(error):  # what uvloop says of a write to a connection that was reset
+                    raise
             finally:
                 backend.open -= 1
                 with contextlib.suppress(Exception):
