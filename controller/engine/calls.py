@@ -142,6 +142,8 @@ class Calls:
         settings = {"version": self._version, "use_ssh_client": True, **self._where()}
         client = TimedClient(until=until, read_s=read_s, **settings)
         self._version = client.api_version
+        # Proxies and .netrc are looked up in the environment for each request: costly, and never for a socket.
+        client.trust_env = not self.is_local
         return client
 
     def _where(self) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from controller.world.model import Replica
 
 KEEP_S = 20.0
 """An inspection older than this is made again: below the resync, so that a lost event is mended by one."""
+HANG_S = 2.0
+"""So long one inspection may take while all are looked at."""
 STUCK_S = 30.0
 """For this long a container whose inspection hung is taken from the list alone when all are looked at."""
 
@@ -113,7 +115,7 @@ class Sight:
             kept = self._kept.get(container)
         return kept.replica.app if kept else ""
 
-    def _look(self, listed: Mapping[str, Any], limit_s: float = READ_S) -> Replica | None:
+    def _look(self, listed: Mapping[str, Any], limit_s: float | None = None) -> Replica | None:
         key, shown = listed["Id"], _shown(listed)
         with self._lock:
             kept = self._kept.get(key)
@@ -121,7 +123,7 @@ class Sight:
         if kept is not None and kept.shown == shown and steady_seconds() < kept.until:
             return kept.replica
         try:
-            with self._calls.doing(f"inspect container {key[:12]}", limit_s) as client:
+            with self._calls.doing(f"inspect container {key[:12]}", limit_s or READ_S) as client:
                 seen = client.inspect_container(key)
             replica = read_replica(seen, self._network(), can_limit=self._what_it_limits())
         except Stale:
@@ -139,12 +141,13 @@ class Sight:
         if self._stuck.get(key, 0.0) > steady_seconds():
             return read_summary(listed, self._network())
         try:
-            return self._look(listed, limit_s=2.0)
+            return self._look(listed, limit_s=HANG_S)
         except Retry:
             if not self._calls.ping():
                 raise
             # One container's lock can be held for minutes; the other apps must not wait for it.
-            self._stuck[key] = steady_seconds() + STUCK_S
+            with self._lock:
+                self._stuck[key] = steady_seconds() + STUCK_S
             return read_summary(listed, self._network())
 
     def _what_it_limits(self) -> frozenset[str]:
