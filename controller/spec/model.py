@@ -240,9 +240,11 @@ def _find_doubles(spec: AppSpec, broken: frozenset[str]) -> Iterator[Fault]:
         "secrets": [secret.name for secret in spec.secrets],
     }
     for field, names in places.items():
+        seen: set[str] = set()
         for index, name in enumerate(names):
-            if field not in broken and name in names[:index]:
+            if field not in broken and name in seen:
                 yield Fault(at=(field, index), message=f"{name} is there twice")
+            seen.add(name)
     if not {"secrets", "environment"} & broken:
         for index, secret in enumerate(spec.secrets):
             if not secret.file and secret.name in spec.environment:
