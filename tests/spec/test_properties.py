@@ -16,7 +16,7 @@ from controller.spec.render import render_spec
 from controller.spec.split import split_lines
 from tests.spec.drawing import raw_specs, specs
 
-relaxed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 NOTHING = frozenset[str]()
 
 
@@ -147,7 +147,7 @@ pieces = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(pieces, max_size=40).map("".join))
 def test_no_mixture_of_yaml_pieces_crashes_the_parser(text):
     parsed = parse_file(text.encode("utf-8"), "f.yaml")
@@ -167,7 +167,7 @@ json_values = st.recursive(
 FIELDS = sorted(AppSpec.model_fields)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=6))
 def test_any_value_in_any_field_is_taken_or_refused_with_a_field_and_a_line(raw):
     text = yaml.safe_dump({"name": "a", "image": "b", **raw}, allow_unicode=False)
@@ -190,7 +190,7 @@ nested = {
 }
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(st.data())
 def test_any_value_in_any_nested_field_is_taken_or_refused(data):
     parent = data.draw(st.sampled_from(sorted(nested)))

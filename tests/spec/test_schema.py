@@ -164,7 +164,7 @@ def test_the_contract_s_strategies_are_good_and_pass_the_schema():
         assert not list(faults(yaml.safe_load(whole), SCHEMA))
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(specs)
 def test_every_good_spec_passes_the_schema(spec):
     assert not list(faults(yaml.safe_load(render_spec(spec)), SCHEMA))
