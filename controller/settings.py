@@ -425,7 +425,8 @@ def _renderers(form: str) -> list[Any]:
             structlog.processors.JSONRenderer(),
         ]
     colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    return [structlog.dev.ConsoleRenderer(colors=colours)]
+    # The default formatter prints the locals of every frame: secrets would stand in the log.
+    return [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)]
 
 
 def _quieten(level: str) -> None:

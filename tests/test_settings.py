@@ -352,3 +352,17 @@ def test_reading_settings_loads_nothing_heavy() -> None:
 
 def test_the_type_of_settings_is_frozen() -> None:
     assert Settings.model_config["frozen"]
+
+
+@pytest.mark.usefixtures("own_logging")
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_a_traceback_shows_no_values_of_variables(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(load_settings({"log_format": form}))
+    password = "hun" + "ter2"
+    try:
+        raise ZeroDivisionError(len(password))
+    except ZeroDivisionError:
+        structlog.get_logger("loop").exception("broke")
+    shown = capsys.readouterr().err
+    assert "ZeroDivisionError" in shown
+    assert password not in shown

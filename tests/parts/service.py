@@ -95,12 +95,14 @@ class Service:
                 start_new_session=True,
             )
         if wait:
-            wait_for(self.is_ready, START_S, "the service is ready")
+            wait_for(self.is_ready, START_S, "the service is ready", look_s=0.05)
 
     def is_ready(self) -> bool:
         """Say whether /readyz answers 200; AssertionError once the process has ended."""
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"oton serve ended with {self.process.returncode}:\n{self.log_tail()}")
+        if not self.socket.exists():
+            return False  # a failed connect would leave its socket to the garbage collector
         try:
             return self._http.get("/readyz").status_code == 200
         except httpx.TransportError:
