@@ -103,8 +103,7 @@ def test_a_log_left_by_a_crash_is_not_taken_for_the_restored_files(path: Path, c
         store.backup(tmp_path / "copy")
         store.intend("later", a_decision(), at())
         log = path.with_name("database.db-wal").read_bytes()
-    # What it belonged to is damaged, so that it cannot be folded back and stays.
-    path.write_bytes(b"garbage" * 1000)
+    path.unlink()
     path.with_name("database.db-wal").write_bytes(log)
     restore_backup(tmp_path / "copy", path)
     assert not path.with_name("database.db-wal").exists()
