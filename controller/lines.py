@@ -12,6 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 _CHUNK_BYTES = 256 * 1024
+_TURN_BYTES = 4 * 1024 * 1024
+"""What one call of `receive` takes at most, so that a talkative process does not keep its listener from the others."""
+
+LINE_BYTES = 64 * 1024 * 1024
+"""Longest line by default: a whole table of ten thousand apps has three megabytes."""
 
 
 def render_line(message: Mapping[str, Any]) -> bytes:
@@ -24,6 +29,8 @@ class LineReader:
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []
+        self.rest_bytes = 0
+        """Length of the line that has not ended yet."""
         self.garbled = 0
 
     def feed(self, data: bytes) -> list[dict[str, Any]]:
@@ -32,9 +39,11 @@ class LineReader:
         head, newline, tail = data.rpartition(b"\n")
         if not newline:
             self._rest.append(data)
+            self.rest_bytes += len(data)
             return []
         block = b"".join((*self._rest, head))
         self._rest = [tail] if tail else []
+        self.rest_bytes = len(tail)
         return [message for line in block.split(b"\n") if (message := self._parse(line)) is not None]
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
@@ -51,9 +60,10 @@ class LineReader:
 class LineSocket:
     """Both directions over a socket that never blocks its owner; the owner waits for it with a selector."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, line_bytes: int = LINE_BYTES) -> None:
         sock.setblocking(False)
         self.sock = sock
+        self._line_bytes = line_bytes
         self.closed = False
         self._reader = LineReader()
         self._out = bytearray()
@@ -87,19 +97,19 @@ class LineSocket:
             self._out.clear()  # gone: the reading side says so by its end of stream
 
     def receive(self) -> list[dict[str, Any]]:
-        """Return what has arrived; at the other end's close sets `closed`."""
+        """Return what has arrived; sets `closed` at the other end's close, or at a line that is too long."""
         messages: list[dict[str, Any]] = []
-        while not self.closed:
+        taken = 0
+        while not self.closed and taken < _TURN_BYTES:
             try:
                 data = self.sock.recv(_CHUNK_BYTES)
             except BlockingIOError:
                 break
             except OSError:
                 data = b""
-            if data:
-                messages += self._reader.feed(data)
-            else:
-                self.closed = True
+            taken += len(data)
+            messages += self._reader.feed(data)
+            self.closed = not data or self._reader.rest_bytes > self._line_bytes
         return messages
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ Unknown messages and fields are ignored. Without a controller the worker goes on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -65,7 +66,14 @@ class Feed(asyncio.Protocol):
         self._unsent: deque[Mapping[str, Any]] = deque(maxlen=_KEPT_REPORTS)
 
     async def run(self) -> None:
-        """Stay connected, for ever."""
+        """Stay connected until cancelled."""
+        try:
+            await self._stay_connected()
+        finally:
+            if self._transport is not None:
+                self._transport.close()  # what was written goes out first
+
+    async def _stay_connected(self) -> None:
         attempt = 0
         loop = asyncio.get_running_loop()
         while True:
@@ -80,14 +88,25 @@ class Feed(asyncio.Protocol):
             jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
             await asyncio.sleep(jitter * min(_BACKOFF_MOST_S, _BACKOFF_S * 2 ** min(attempt, 8)))
 
-    async def wait_for_table(self, patience_s: float) -> None:
-        """Return once there is a table to serve from: the controller's, or after *patience_s* that of the snapshot."""
-        try:
+    async def wait_for_table(self, patience_s: float, patience_without_s: float) -> None:
+        """
+        Return once there is a table to serve from: the controller's, or after *patience_s* that of the snapshot.
+
+        Without a snapshot either, wait *patience_without_s* in all: until then newcomers had better wait, too,
+        than be told that nothing is here.
+        """
+        if await self._has_table_within(patience_s):
+            return
+        if (table := load_snapshot(self._folder / SNAPSHOT)) is not None:
+            self._complain("no controller: serving from the snapshot")
+            self._put_in_force(table)
+        elif not await self._has_table_within(patience_without_s - patience_s):
+            self._complain("no controller and no snapshot: serving without routes")
+
+    async def _has_table_within(self, patience_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._has_table.wait(), patience_s)
-        except TimeoutError:
-            if (table := load_snapshot(self._folder / SNAPSHOT)) is not None and self.first is None:
-                self._put_in_force(table)
-            self._complain("no controller: serving from the " + ("snapshot" if self.first else "empty table"))
+        return self._has_table.is_set()
 
     def report(self, message: Mapping[str, Any]) -> None:
         """Tell the controller at once, or as soon as there is one."""

@@ -38,6 +38,9 @@ from controller.proxy.logpipe import LogPipe
 _PATIENCE_S = 1.0
 """How long a new worker waits for the controller before it serves from the snapshot."""
 
+_PATIENCE_WITHOUT_S = 10.0
+"""The same where there is no snapshot."""
+
 _METER_S = 1.0
 _UNREAD_BYTES = 256 * 1024
 
@@ -119,7 +122,7 @@ class _Worker:
         await loop.create_unix_connection(lambda: self._channel, sock=channel)
         loop.add_signal_handler(signal.SIGTERM, self.retire, self.birth.stop_timeout_s)
         tasks = [asyncio.ensure_future(one) for one in (self._feed.run(), self._meter())]
-        await self._feed.wait_for_table(_PATIENCE_S)
+        await self._feed.wait_for_table(_PATIENCE_S, _PATIENCE_WITHOUT_S)
         await self._serve()
         for task in tasks:
             task.cancel()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from controller.publisher.leaving import Leaving, follow_change
 from controller.publisher.peers import Peers
 from controller.publisher.snapshot import Snapshot
-from controller.routing.table import AppRoutes, Table
+from controller.routing.table import AppRoutes
 
 Changes = Mapping[str, AppRoutes | None]
 

@@ -212,7 +212,8 @@ class Publisher:
 
     def _bring_up_to_date(self, peer: Peer, version: int) -> None:
         self._expect(peer)
-        peer.asked = version > self._ledger.table.version
+        # Only while we start: later, a worker that claims to know better is wrong, or not ours any more.
+        peer.asked = version > self._ledger.table.version and not self._known
         if peer.asked:
             self._send(peer, render_line({"send": "table"}))
             return
@@ -227,7 +228,7 @@ class Publisher:
     def _adopt(self, peer: Peer, theirs: Table) -> None:
         """Go on from a worker's table where ours was lost: dropping what it routes would cut live apps off."""
         with self._publishing:
-            if theirs.version > self._ledger.table.version:
+            if peer.asked and theirs.version > self._ledger.table.version:
                 log.warning("table taken over from a worker", worker=peer.worker, version=theirs.version)
                 changes = {app: routes for app, routes in theirs.apps.items() if app not in self._ours}
                 with self._lock:

@@ -14,6 +14,9 @@ from controller.lines import LineSocket
 _START_S = 20.0
 """A worker that does not accept by then is killed; forking takes milliseconds, a busy machine seconds."""
 
+_LINE_BYTES = 1024 * 1024
+"""Longest line of a worker; what faces the public must not be able to fill the memory of who does not."""
+
 _MARGIN_S = 3.0
 """What a retiring worker may take beyond its limit before it is killed."""
 
@@ -55,7 +58,7 @@ class Crew:
         """Enter a worker on the roster; return it with the end of its channel that it shall inherit."""
         self._numbers += 1
         ours, theirs = socket.socketpair()
-        worker = Worker(self._numbers, generation, LineSocket(ours), now)
+        worker = Worker(self._numbers, generation, LineSocket(ours, _LINE_BYTES), now)
         self._workers[worker.number] = worker
         # On the roster before it is forked: a table that it might read must not count as confirmed without it.
         self._changed()

@@ -9,6 +9,10 @@ import time
 from collections.abc import MutableMapping
 
 
+_PATIENCE_S = 0.5
+"""A systemd that does not read must not stop us."""
+
+
 class Notifier:
     """Tells systemd how we are; says nothing where nobody asked."""
 
@@ -26,6 +30,7 @@ class Notifier:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(_PATIENCE_S)
             sock.sendto("\n".join(lines).encode(), address)
 
     def reloading(self) -> None:

@@ -54,16 +54,16 @@ class Nursing:
 
     def begin(self, now: float) -> Child:
         """Start a nursery and return it; the caller says whether it is the current or the incoming one."""
-        access_log = self._open_access_log()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            birth = self._describe(theirs.fileno(), access_log)
-            inherited = {*birth.plain, *birth.tls, self._inheritance.shared, self._inheritance.folder}
+        with contextlib.ExitStack() as theirs_alone:
+            access_log = self._open_access_log()
+            inherited = {self._inheritance.shared, self._inheritance.folder}
             if access_log is not None and access_log != _STDOUT:
+                theirs_alone.callback(os.close, access_log)
                 inherited.add(access_log)
-            process = start_nursery(self._programs, birth.render(), theirs, inherited)
-        if access_log is not None and access_log != _STDOUT:
-            os.close(access_log)
+            ours, theirs = socket.socketpair()
+            theirs_alone.enter_context(theirs)
+            birth = self._describe(theirs.fileno(), access_log)
+            process = start_nursery(self._programs, birth.render(), theirs, inherited | {*birth.plain, *birth.tls})
         return Child(process, LineSocket(ours), now)
 
     def fork(self, worker: Worker, inherits: socket.socket) -> None:

@@ -11,7 +11,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from controller.lines import LineSocket
@@ -83,30 +83,42 @@ class Supervisor:
             if now > self._stop_by + _LAST_WORDS_S:
                 self._end_all()
             return
-        if self._nursing.current is None and now >= self._backoff["nursery"].due:
-            self._nursing.current = self._begin_nursery(now)
-        if self._controller is None and now >= self._backoff["controller"].due:
-            self._begin_controller(now)
+        if self._nursing.current is None:
+            self._try("nursery", self._begin_current, now)
+        if self._controller is None:
+            self._try("controller", self._begin_controller, now)
         if self._replace_asked and not self._replacing:
-            self._begin_replacing(now)
-        self._fill_crew(now)
+            self._try("nursery", self._begin_replacing, now)
+        self._try("worker", self._fill_crew, now)
         if self._replacing:
             self._retire_old(now)
         if not self._serves:
             self._say_when_serving()
 
+    def _try(self, what: str, begin: Callable[[float], None], now: float) -> None:
+        """Begin what is due; where the machine has no process or descriptor to spare, later."""
+        backoff = self._backoff[what]
+        if now < backoff.due:
+            return
+        try:
+            begin(now)
+        except OSError as error:
+            wait_s = backoff.ended(now, 0.0) or _TICK_S
+            backoff.due = now + wait_s
+            self._log.error(f"no {what} could be started", why=str(error), tries_again_in_s=wait_s)
+
     def _fill_crew(self, now: float) -> None:
         generation = self._nursing.generation
         wanting = self._settings.workers - len(self._crew.serving(generation))
-        if wanting > 0 and self._nursing.is_free and now >= self._backoff["worker"].due:
+        if wanting > 0 and self._nursing.is_free:
             worker, inherits = self._crew.expect(generation, now)
             self._selector.register(worker.channel, selectors.EVENT_READ, worker)
             self._nursing.fork(worker, inherits)
 
     def _begin_replacing(self, now: float) -> None:
+        self._nursing.incoming = self._begin_nursery(now)
         self._replace_asked, self._replacing = False, True
         self._notifier.reloading()
-        self._nursing.incoming = self._begin_nursery(now)
 
     def _retire_old(self, now: float) -> None:
         """Old workers go once all the new ones accept, so that somebody accepts at every moment."""
@@ -178,6 +190,9 @@ class Supervisor:
         self._controller = start_controller(self._programs, self._settings, self._lock.fd, now)
         self._selector.register(self._controller.channel, selectors.EVENT_READ, self._controller)
         self._tell_roster()
+
+    def _begin_current(self, now: float) -> None:
+        self._nursing.current = self._begin_nursery(now)
 
     def _begin_nursery(self, now: float) -> Child:
         child = self._nursing.begin(now)

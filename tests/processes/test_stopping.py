@@ -6,8 +6,10 @@ import json
 import signal
 import socket
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,15 +45,21 @@ class Systemd:
     def __init__(self, place) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.sock.bind(str(place))
-        self.sock.setblocking(False)
         self.lines: list[str] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with suppress(OSError):
+            while data := self.sock.recv(4096):
+                self.lines += data.decode().splitlines()
 
     def heard(self, line: str) -> int:
-        while True:
-            try:
-                self.lines += self.sock.recv(4096).decode().splitlines()
-            except BlockingIOError:
-                return self.lines.count(line)
+        return self.lines.count(line)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
 
 
 def test_stopping_refuses_newcomers_and_lets_open_requests_end(start, tmp_path):
@@ -86,7 +94,7 @@ def test_stopping_refuses_newcomers_and_lets_open_requests_end(start, tmp_path):
         assert slow.result(10) == (200, "shop-ashop-a")
     assert service.wait(10) == 0
     assert systemd.heard("STOPPING=1") == 1
-    systemd.sock.close()
+    systemd.close()
 
 
 def is_alive(pid: int) -> bool:

@@ -84,6 +84,24 @@ def test_a_lost_snapshot_is_had_back_from_a_worker_before_anybody_acts_on_it(tmp
         two.close()
 
 
+def test_a_worker_that_claims_to_know_better_later_is_told_and_not_asked(tmp_path):
+    theirs = Table(version=10**9, apps={"evil": routes("evil", "x")})
+    with publishing(tmp_path) as publisher:
+        publisher.set_roster([1])
+        good = FakeWorker(tmp_path, 1)
+        until(publisher.is_current)
+        publisher.publish("shop", routes("shop", "a"))
+        bad = FakeWorker(tmp_path, 2, table=theirs)
+        until(bad.pushes)
+        assert bad.pushes()[0]["base"] is None
+        assert bad.pushes()[0]["version"] == 1
+        bad.say({"table": {"format": 1, "version": 10**9, "apps": {"evil": {"app": "evil"}}}})
+        until(lambda: bad.version == 1)
+        assert publisher.apps() == ["shop"]
+        good.close()
+        bad.close()
+
+
 def test_where_the_snapshot_cannot_be_written_nothing_changes(tmp_path, monkeypatch):
     publisher = Publisher(tmp_path, ring=lambda _: None)
     publisher.set_roster([])
