@@ -95,7 +95,10 @@ class Service:
                 start_new_session=True,
             )
         if wait:
-            wait_for(self.is_ready, START_S, "the service is ready", look_s=0.05)
+            try:
+                wait_for(self.is_ready, START_S, "the service is ready", look_s=0.05)
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{self.log_tail()}") from None
 
     def is_ready(self) -> bool:
         """Say whether /readyz answers 200; AssertionError once the process has ended."""
