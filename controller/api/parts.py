@@ -82,7 +82,5 @@ class Parts:
     settings: Any = None
     checks: Mapping[str, Callable[[], str]] = field(default_factory=dict)
     """What /readyz asks beside the engine; each answers "" or what is wrong."""
-    doctor: Callable[[], Sequence[Any]] = lambda: ()
-    """Findings, each with `what`, `state` (ok, warning, error), `text` and `mend`."""
     secrets_of: Callable[[str, Release], tuple[Mapping[str, str], Mapping[str, str]]] = lambda app, release: ({}, {})
     """Values for the environment and files (name -> host path) of a release's secrets."""

@@ -20,7 +20,7 @@ from controller.api.streams import Threads
 
 STOP_LIMIT_S = 2
 """How long open requests may take once the service stops; followers are told to go at once."""
-POLL_S = 0.2
+POLL_S = 0.1
 BODY_LIMIT_BYTES = 2 * 1024**2
 """No request of the API has a larger body."""
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from controller.api.auth import Who, only_seen
+from controller.api.doctor import examine
 from controller.api.metrics import CONTENT_TYPE, render_metrics
 from controller.api.parts import Parts
 from controller.api.problems import Problem, render_problem
@@ -71,7 +72,7 @@ def add_known(router: APIRouter, parts: Parts) -> None:
     @router.get("/v1/doctor", summary="What is wrong on this machine, and how to mend it")
     def doctor(who: Who) -> list[Row]:
         who.need("admin")
-        return [render_check(one) for one in parts.doctor()]
+        return [render_check(one) for one in examine(parts)]
 
     @router.get("/metrics", summary="Prometheus", response_class=Response)
     def metrics(who: Who) -> Response:

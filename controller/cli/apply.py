@@ -10,7 +10,7 @@ import typer
 from controller.cli.client import Client, app_path
 from controller.cli.follow import End, Watch, follow_all
 from controller.cli.options import Form, NoWait, Output, Timeout, read_duration, target
-from controller.cli.progress import report, screen
+from controller.cli.progress import report, screen, with_name
 from controller.cli.show import cell, out, print_data, say
 from controller.cli.specs import Piece, read_pieces
 from controller.cli.trouble import DIFFERENT, INTERRUPTED, OK, UNREACHABLE, Trouble, worst
@@ -78,7 +78,7 @@ def finish(ends: Sequence[End], output: Form) -> int:
         for end in ends:
             if end.code == OK:
                 took = f", took {end.duration_s:.1f} s" if end.duration_s is not None else ""
-                out(f"{end.app}: {cell({'text': end.text}, 'text')}{took}")
+                out(with_name(end) + took)
     else:
         print_data([end.render() for end in ends], output)
     return worst(end.code for end in ends)

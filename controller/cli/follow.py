@@ -112,7 +112,7 @@ class Watch:
                 screen.show(self.app, wait_text(view, self.change))
                 return self.end_without_engine(view, now)
             ended = self.take_answer(answer, view)
-            if ended is not None:
+            if ended is not None or self.release is None:
                 return ended
         return self.look_at_release(client, screen, view, now)
 
@@ -121,6 +121,10 @@ class Watch:
         self.result, text = str(answer["result"]), str(answer["text"])
         if self.result == "release" and answer["release"] is not None:
             self.release = int(answer["release"])
+            return None
+        if self.verb == "resume" and self.result == "done" and "progressing" in view.get("conditions", []):
+            # What had waited goes on now; that is what the person wants to see end.
+            self.release = view["target"]
             return None
         code = CODES.get(self.result, FAILED)
         shown = text or default_text(self.verb, self.result)
@@ -293,12 +297,7 @@ def wait_text(view: dict[str, Any], change: int) -> str:
 def progress_text(view: dict[str, Any]) -> str:
     """Say where a rollout is."""
     parts = [f"release {view['target']}", view["phase"] or "", view["step"] or ""]
-    counts = view["replicas"]
-    return (
-        " ".join(part for part in parts if part)
-        + (f": {view['message']}" if view["message"] else "")
-        + f" ({counts['ready']} of {counts['wanted']} ready)"
-    )
+    return " ".join(part for part in parts if part) + (f": {view['message']}" if view["message"] else "")
 
 
 def serves_text(view: dict[str, Any]) -> str:

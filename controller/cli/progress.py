@@ -62,12 +62,17 @@ def screen() -> Iterator[Screen]:
         yield Live(live)
 
 
+def with_name(end: End) -> str:
+    """Return an end's text with the app's name in front, once."""
+    return plain(end.text) if end.text.startswith(f"{end.app} ") else f"{end.app}: {plain(end.text)}"
+
+
 def report(ends: Sequence[End]) -> None:
     """Say on standard error how each app ended that did not end well."""
     for end in ends:
         if end.code == 0:
             continue
-        say(f"{end.app}: {plain(end.text)}")
+        say(with_name(end))
         say_all(end.lines)
         if end.serves:
             say(f"  now: {end.serves}")

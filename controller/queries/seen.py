@@ -147,7 +147,10 @@ def explain_rollout(app: str, rollout: Rollout) -> str:
         return f"being undone: {first_line(rollout.failing)}"
     if rollout.waits_for == PROMOTION:
         return f"ready, waiting for promotion; go on with: oton promote {app}"
-    says_it_itself = not rollout.waits_for or rollout.waits_for[0].isdigit()  # "1 of 2 replicas ready"
+    # "1 of 2 replicas ready" and "pulling shop:2 …" say it by themselves.
+    says_it_itself = rollout.waits_for[:1].isdigit() or rollout.waits_for.split(" ")[0].endswith("ing")
+    if not rollout.waits_for:
+        return ""
     return rollout.waits_for if says_it_itself else f"waiting for {rollout.waits_for}"
 
 

@@ -78,8 +78,8 @@ class Directory:
     def problems(self) -> Sequence[Any]:
         return self.lost
 
-    def looked_at(self) -> int:
-        return 0
+    def is_polling(self) -> bool:
+        return False
 
 
 class Session:
@@ -152,6 +152,9 @@ class Engine:
     def reachable(self) -> bool:
         return self.up
 
+    def doctor(self) -> tuple[Any, ...]:
+        return (SimpleNamespace(what="engine", state="ok", text="Docker 20.10", mend=""),)
+
     def observe(self, app: str) -> tuple[Replica, ...]:
         self.calls += 1
         if not self.up:
@@ -189,6 +192,12 @@ class Publisher:
     def counters(self) -> Mapping[str, Any]:
         return self.meters
 
+    def workers(self) -> dict[int, int]:
+        return {1: 1}
+
+    def is_current(self) -> bool:
+        return True
+
 
 @dataclass
 class Stage:
@@ -218,7 +227,6 @@ class Stage:
             preview=lambda situation, spec: (f"start {spec.name}-r{situation.memory.last_release + 1}-1",),
             version="1.2.3",
             instance="abcdef012345",
-            doctor=lambda: (SimpleNamespace(what="engine", state="ok", text="Docker 20.10", mend=""),),
         )
 
     @property

@@ -1,0 +1,109 @@
+"""What a person should know about the machine and the service on it, one line each, with how to mend it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from controller.api.parts import Parts
+from controller.errors import ControllerError
+
+LOW_BYTES = 1024**3
+"""Less free space than this is worth a warning: an image or a busy log may need it at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line; *mend* says what to do, and is empty where nothing is wrong."""
+
+    what: str
+    state: Literal["ok", "warning", "error"]
+    text: str
+    mend: str = ""
+
+
+def examine(parts: Parts) -> list[Any]:
+    """Return every finding, the engine's first; never raises."""
+    found: list[Any] = list(parts.engine.doctor())
+    found += [*check_proxy(parts), *check_directory(parts), *check_store(parts)]
+    if parts.settings is not None:
+        found += [*check_places(parts.settings), *check_walls(parts.settings)]
+    return [*found, check_versions(parts)]
+
+
+def check_proxy(parts: Parts) -> Iterator[Finding]:
+    """Say whether every worker has the newest table."""
+    workers = parts.publisher.workers()
+    if not workers:
+        yield Finding("proxy", "error", "no worker has registered", "see the service's log; it starts them again")
+    elif not parts.publisher.is_current():
+        yield Finding("proxy", "warning", f"a worker of {len(workers)} has not confirmed the newest table yet")
+    else:
+        yield Finding("proxy", "ok", f"{len(workers)} workers, all with the newest table")
+
+
+def check_directory(parts: Parts) -> Iterator[Finding]:
+    """Say what is wrong in the watched directory, and how it is watched."""
+    broken = [one.invalid for one in parts.directory.standings().values() if one.invalid]
+    broken += [one.text for one in parts.directory.problems()]
+    for text in broken:
+        yield Finding("specs", "warning", text, "mend the file; until then its last good spec is in force")
+    if parts.directory.is_polling():
+        text = "changes are found by looking every second: the kernel gives no notice of them"
+        yield Finding("watching", "warning", text, "raise fs.inotify.max_user_watches, or use a local file system")
+    elif not broken:
+        yield Finding("specs", "ok", f"{len(parts.directory.standings())} apps in the watched directory")
+
+
+def check_store(parts: Parts) -> Iterator[Finding]:
+    """Say whether the database answers."""
+    try:
+        parts.ledger.last_event_id()
+    except ControllerError as error:
+        yield Finding("database", "error", str(error), "free space on its disk, or restore a backup")
+    else:
+        yield Finding("database", "ok", "answers")
+
+
+def check_places(settings: Any) -> Iterator[Finding]:
+    """Say how much room is left, and whether the state directory and socket are as private as they should be."""
+    for what, path in (("state", settings.state), ("database", settings.db_path.parent)):
+        free = shutil.disk_usage(path).free
+        text = f"{free / 1024**3:.1f} GiB free at {path}"
+        if free < LOW_BYTES:
+            yield Finding(f"disk ({what})", "warning", text, "free some space: a full disk stops every change")
+        else:
+            yield Finding(f"disk ({what})", "ok", text)
+    mode = stat.S_IMODE(Path(settings.state).stat().st_mode)
+    if mode & 0o077:
+        yield Finding(
+            "permissions", "error", f"{settings.state} is open to others ({mode:o})", f"chmod 700 {settings.state}"
+        )
+    elif Path(settings.socket).exists():
+        mode = stat.S_IMODE(Path(settings.socket).stat().st_mode)
+        yield Finding("permissions", "ok", f"state 700, socket {settings.socket} {mode:o}")
+    else:
+        yield Finding("permissions", "error", f"the socket {settings.socket} is gone", "restart the service")
+
+
+def check_walls(settings: Any) -> Iterator[Finding]:
+    """Say whether the proxy workers are another user than the controller."""
+    if os.geteuid() == 0:
+        yield Finding("walls", "ok", f"workers run as {settings.proxy_user}")
+    else:
+        text = "workers run as the same user as the controller, and could open its database and the engine's socket"
+        yield Finding("walls", "warning", text, "start the service as root; it gives the workers a user of their own")
+
+
+def check_versions(parts: Parts) -> Finding:
+    """Name the versions that matter in a report of trouble."""
+    names = ("mitmproxy", "docker", "sqlalchemy")
+    found = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+    return Finding("versions", "ok", f"oton {parts.version}, Python {platform.python_version()}, {found}")
