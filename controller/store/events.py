@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
+import structlog
 from sqlalchemy import Select, func, select
 
 from controller.clock import Clock
@@ -19,6 +20,7 @@ from controller.store.thread import StoreThread, Transaction
 Level = Literal["info", "warning", "error"]
 Mask = Callable[[str, str], str]
 """Takes an app and a text, returns the text without the app's secrets."""
+_log = structlog.get_logger("store")
 LIMIT = 1000
 """The most that one question is answered with."""
 
@@ -52,7 +54,7 @@ class Events:
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call *listener* with every new event once it is stored, in order, from the store's thread.
 
-        It must return at once and not raise. What is returned takes it off again.
+        It must return at once; one that raises is not called again. What is returned takes it off.
         """
         self._listeners = (*self._listeners, listener)
         return lambda: self._forget(listener)
@@ -84,7 +86,7 @@ class Events:
         )
         values = {"id": event.id, "at": at, "app": app, "kind": kind, "level": level}
         tx.connection.execute(add_row(EventRow), {**values, "line": event.text, "data": dump(event.data)})
-        tx.afterwards(lambda: self._tell(event))
+        tx.tell(lambda: self._tell(event))
         return event
 
     def after(self, after_id: int = 0, app: str | None = None, limit: int = LIMIT) -> tuple[Event, ...]:
@@ -110,7 +112,12 @@ class Events:
 
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:
-            listener(event)
+            try:
+                listener(event)
+            # It is stored already; a listener's fault must not read as if it were not.
+            except Exception:  # noqa: BLE001
+                _log.exception("a listener to events failed and is not called any more")
+                self._forget(listener)
 
     def _forget(self, listener: Callable[[Event], None]) -> None:
         self._listeners = tuple(one for one in self._listeners if one is not listener)

@@ -87,12 +87,9 @@ class Secrets:
         """Forget a secret's value; Refused if there is none."""
         self._thread.call(lambda tx: self._remove(tx, app, name))
 
-    def versions(self, app: str, names: Collection[str] | None = None) -> tuple[tuple[str, int], ...]:
-        """Return (name, version) of those of *names* (None: all) that are set, by name."""
-        kept = self._apps.get(app, {})
-        return tuple(
-            (name, kept[name].shown.version) for name in sorted(kept if names is None else names) if name in kept
-        )
+    def versions(self, app: str) -> Mapping[str, int]:
+        """Return the version of each of the app's secrets, by name."""
+        return {name: one.shown.version for name, one in sorted(self._apps.get(app, {}).items())}
 
     def values(self, app: str, names: Collection[str]) -> Mapping[str, str]:
         """Return the values of *names*; Refused, naming all that are missing, if one is not set."""

@@ -38,10 +38,20 @@ class Transaction:
 
     connection: Connection
     acts: list[Callable[[], None]] = field(default_factory=list)
+    news: list[Callable[[], None]] = field(default_factory=list)
 
     def afterwards(self, act: Callable[[], None]) -> None:
         """Run *act* once this transaction is on the disk; never if it fails. It must be quick and not raise."""
         self.acts.append(act)
+
+    def tell(self, news: Callable[[], None]) -> None:
+        """Run *news* after all that, so that whoever hears it finds what it speaks of."""
+        self.news.append(news)
+
+    def settle(self) -> None:
+        """Run all that was registered; the transaction is on the disk."""
+        for act in (*self.acts, *self.news):
+            act()
 
 
 class StoreThread:
@@ -124,8 +134,7 @@ class StoreThread:
     def _commit[T](self, job: Callable[[Transaction], T]) -> T:
         transaction = Transaction(self._current())
         value = self._guard(lambda connection: _in_transaction(connection, job, transaction), transaction.connection)
-        for act in transaction.acts:
-            act()
+        transaction.settle()
         return value
 
     def _guard[T](self, job: Callable[[Connection], T], connection: Connection) -> T:
@@ -155,8 +164,7 @@ class StoreThread:
         except ControllerError:
             close_connection(connection)
             raise
-        for act in transaction.acts:
-            act()
+        transaction.settle()
         self._file = _identity(self.path)
         self._connection = connection
         return connection

@@ -216,3 +216,17 @@ def test_after_a_write_that_failed_in_the_middle_the_disk_is_asked_what_it_holds
         store.next_change()
         assert store.load("shop")[2] == ()
         assert store.answer(order.id) == Answer(order=order.id, result="done")
+
+
+def test_a_listener_that_fails_harms_nobody_else(store: Store):
+    seen = []
+
+    def fail(event: object) -> None:
+        raise RuntimeError("the loop is closed")
+
+    store.on_event(fail)
+    store.on_event(lambda event: seen.append((event.text, store.load("shop")[0].last_release)))
+    store.intend("shop", a_decision(notes=()), at())
+    assert store.load("shop")[0] == a_memory()
+    assert seen == [("release 1: rolling out: spec changed", 1)]
+    assert len(store.events()) == 1
