@@ -35,6 +35,9 @@ class Talker:
         self.close_after = False
         self.requests: list[bytes] = []
         self.connections = 0
+        self.ended = 0
+        self.once = False
+        """Answer the first request of each connection, and close at the second without a word."""
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._listener.getsockname()[1]
@@ -53,18 +56,20 @@ class Talker:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            data = b""
+            data, answered = b"", 0
             while chunk := connection.recv(65536):
                 data += chunk
                 while b"\r\n\r\n" in data:
                     request, _, data = data.partition(b"\r\n\r\n")
                     self.requests.append(request)
-                    answer = self.say(request)
+                    answer = None if self.once and answered else self.say(request)
                     if answer is None:
                         return
+                    answered += 1
                     connection.sendall(answer)
                     if self.close_after:
                         return
+            self.ended += 1
 
     def drop(self) -> None:
         """Close every open connection."""

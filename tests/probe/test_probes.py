@@ -151,6 +151,14 @@ def test_a_kept_connection_that_was_closed_meanwhile_is_no_failure(asker: Asker)
         assert talker.connections > 1
 
 
+def test_a_connection_that_closes_just_as_the_question_goes_out_is_no_failure(asker: Asker) -> None:
+    with a_talker() as talker:
+        talker.once = True
+        asker.probes.watch("shop", [a_target(port=talker.port, failures=1, **FAST)])
+        wait_for(lambda: talker.connections >= 4)
+        assert (asker.verdict().ready, asker.verdict().unready_count) == (True, 0)
+
+
 def test_a_replica_that_closes_after_each_answer_is_asked_over_new_connections(asker: Asker) -> None:
     with a_talker(lambda _: b"HTTP/1.0 200 OK\r\n\r\nhello") as talker:
         talker.close_after = True
@@ -188,12 +196,28 @@ def test_doubt_asks_at_once_though_the_next_probe_is_far(asker: Asker) -> None:
         asker.probes.doubt("nobody")
 
 
+def test_a_doubt_while_a_question_is_under_way_asks_once_more(asker: Asker) -> None:
+    may_answer = threading.Event()
+
+    def slowly(_: bytes) -> bytes:
+        may_answer.wait(5)
+        return OK
+
+    with a_talker(slowly) as talker:
+        asker.probes.watch("shop", [a_target(port=talker.port, interval="60s", timeout="5s")])
+        wait_for(lambda: talker.requests)
+        asker.probes.doubt("r1")
+        may_answer.set()
+        wait_for(lambda: len(talker.requests) == 2)
+
+
 def test_a_replica_that_is_not_watched_any_more_is_let_go(asker: Asker) -> None:
     with a_talker() as talker:
         asker.probes.watch("shop", [a_target(port=talker.port, **FAST)])
         wait_for(lambda: asker.verdict().ready)
         asker.probes.watch("shop", [])
         assert asker.probes.verdicts("shop") == {}
+        wait_for(lambda: talker.ended == 1)
         seen = len(talker.requests)
         asker.probes.watch("blog", [a_target("r2", app="blog", port=talker.port, **FAST)])
         wait_for(lambda: asker.verdict("r2", "blog").ready)
