@@ -124,10 +124,9 @@ def _choose(
 ) -> Speaker:
     if silence is not None and home is not None:
         return Speaker(file=home, problem=silence)
-    staying = [place for place in places if place[0] not in fading] or list(places)
     at_home = [place for place in places if place[0] == home]
-    file, document = (at_home or staying)[0]
-    others = [place for place in staying if place[1] is not document]
+    file, document = (at_home or places)[0]
+    others = [place for place in places if place[1] is not document]
     problem = render_problems(document)
     if others and file not in fading:
         problem = problem or _render_double(app, file, document, others[0])

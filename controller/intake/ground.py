@@ -25,7 +25,8 @@ class Ground:
 
     def has_moved(self) -> bool:
         """Say whether something else stands there than what is held, or nothing, or something at last."""
-        return self.is_replaced() or self.root.is_dir() != (self._descriptor >= 0)
+        there = os.path.isdir(self.root)  # noqa: PTH112 - unlike Path's, it never raises
+        return self.is_replaced() or there != (self._descriptor >= 0)
 
     def hold(self) -> None:
         """Hold on to the directory that stands there now, and to none if there is none."""
@@ -35,6 +36,7 @@ class Ground:
         try:
             descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
+            # What is held stays: only against it can be told whether the same directory comes back.
             return
         self.release()
         status = os.fstat(descriptor)

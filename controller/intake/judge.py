@@ -71,7 +71,7 @@ def judge(before: State, facts: Facts) -> State:
     asked = {document.spec.name: document for document in _asked(before, facts.roll) if document.spec}
     patient = {app for app, document in asked.items() if before.waited.get(app) == document.digest}
     holdings = Holdings(
-        wanted=dict(_claims_in_force(before, absences)),
+        wanted={app: claims_of(one.wanted.spec) for app, one in before.standings.items() if one.wanted},
         live=facts.live,
         fixed=facts.fixed,
         owners=before.grants.owners,
@@ -113,12 +113,6 @@ def _asked(before: State, roll: Roll) -> Iterator[Document]:
             yield document
 
 
-def _claims_in_force(before: State, absences: Mapping[str, Absence]) -> Iterator[tuple[str, Claims]]:
-    for app, standing in before.standings.items():
-        if standing.wanted and not (app in absences and absences[app].over):
-            yield app, claims_of(standing.wanted.spec)
-
-
 def _standings(
     before: State, facts: Facts, absences: Mapping[str, Absence], grants: Grants
 ) -> Iterator[tuple[str, Standing]]:
@@ -135,7 +129,7 @@ def _standings(
 def _absent(standing: Standing, absence: Absence) -> Standing:
     if absence.over:
         return Standing(app=standing.app, gone=True)
-    return replace(standing, held=absence.held, gone=False)
+    return replace(standing, held=absence.held, invalid="" if absence.held else standing.invalid, gone=False)
 
 
 def _present(standing: Standing, speaker: Speaker, facts: Facts, grants: Grants) -> Standing:

@@ -62,6 +62,8 @@ class Looks:
         self._change = 0
         self._first = True
         self._shaken = ""
+        self._undone = True
+        self._blind: tuple[str, ...] = ()
         self.ground = Ground(root)
         self.seen: Mapping[str, Seen] = {}
         self.shown = Shown(restore_state(ports.load_standings(), clock.now().steady))
@@ -89,10 +91,26 @@ class Looks:
         if self._first:
             self._begin(look)
         self.seen = look.files
-        self._settled = settle_files(self._settled, look.files, now, self._trusted, urgent=urgent)
-        if self._settled.complete and not self._conclude(look, now):
+        before = self._settled
+        self._settled = settle_files(before, look.files, now, self._trusted, urgent=urgent)
+        try:
+            if self._settled.complete and not self._is_quiet(before, look):
+                self._conclude(look, now)
+        except ControllerError as error:
+            self._undone = True
+            log.warning("what the directory asks for cannot be taken up yet", why=str(error))
             return POLL_S
         return self._next_look(now)
+
+    def _is_quiet(self, before: Settled, look: Look) -> bool:
+        """Say whether nothing can have changed since the last look, so that nobody need be asked for anything."""
+        shown = self.shown
+        return (
+            not (self._undone or self._ordered or self._shaken or self._settled.pending or shown.state.grants.waiting)
+            and self._settled.files == before.files
+            and (look.blind, self._change, look.root) == (self._blind, shown.looked_at, "ok")
+            and next_expiry(shown.state.absences) is None
+        )
 
     def _judge_ground(self, look: Look, replaced: bool) -> str:
         root = printable(self._root)
@@ -112,17 +130,16 @@ class Looks:
         except ControllerError as error:
             log.warning("no change number to begin with", why=str(error))
 
-    def _conclude(self, look: Look, now: float) -> bool:
-        """Judge what counts and show it; False if it could not be stored, so that nothing was taken up."""
+    def _conclude(self, look: Look, now: float) -> None:
+        """Judge what counts, store it and show it: all of it or, if something fails, nothing."""
         leaving = {file for file, change in self._settled.pending.items() if change.seen is None}
-        state = judge(self.shown.state, self._facts(look, leaving, now))
-        if not self._adopt(state, look):
-            return False
+        self._adopt(judge(self.shown.state, self._facts(look, leaving, now)), look)
+        self._undone = False
+        self._blind = look.blind
         self._ordered.clear()
         self._trusted.clear()
         # A directory that was shaken stays so until what vanished with it has been judged.
         self._shaken = self._shaken if leaving else ""
-        return True
 
     def _facts(self, look: Look, leaving: set[str], now: float) -> Facts:
         settled = self._settled
@@ -143,19 +160,17 @@ class Looks:
             shaken=self._shaken,
         )
 
-    def _adopt(self, state: State, look: Look) -> bool:
+    def _adopt(self, state: State, look: Look) -> None:
         before, after = self.shown.state.standings, state.standings
         changed = [app for app in sorted({*before, *after}) if before.get(app) != after.get(app)]
-        try:
-            for app in changed:
-                self._ports.save_standing(after.get(app) or Standing(app=app, gone=True), self._change)
-        except ControllerError as error:
-            log.warning("what the directory asks for cannot be stored and is not taken up yet", why=str(error))
-            return False
-        self.shown = Shown(state, self._change, self._root_problem(look))
+        for app in changed:
+            self._ports.save_standing(after.get(app) or Standing(app=app, gone=True), self._change)
+        problem = self._root_problem(look)
+        if problem != self.shown.root_problem:
+            log.warning("the watched directory is there again" if not problem else problem[0].text)
+        self.shown = Shown(state, self._change, problem)
         for app in changed:
             self._ports.ring(app)
-        return True
 
     def _root_problem(self, look: Look) -> tuple[FileProblem, ...]:
         if look.root == "ok":

@@ -100,40 +100,38 @@ class _Walk:
         self._full = full
         self._files: dict[str, Seen] = {}
         self._blind: list[str] = []
-        self._folders: set[tuple[int, int]] = set()
+        self._entered: set[tuple[int, int]] = set()
+        self._folders: list[Path] = []
         self._links: list[Path] = []
 
     def look(self) -> Look:
         try:
             self._real = os.path.realpath(self._root, strict=True)
-            names = _names(self._root)
+            self._enter(self._root)
         except OSError as error:
             missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
             return Look(root="missing" if missing else "unreadable")
-        self._enter(self._root.stat())
-        self._take(self._root, names)
         # Linked folders come after real ones, so that what is reachable both ways keeps its real name.
-        while self._links:
-            self._walk(self._links.pop(0))
+        while folders := self._folders or self._links:
+            self._walk(folders.pop(0))
         return Look(files=self._files, blind=tuple(self._blind))
 
     def _walk(self, folder: Path) -> None:
         try:
-            if self._enter(folder.stat()):
-                self._take(folder, _names(folder))
+            self._enter(folder)
         except FileNotFoundError:
             return
         except OSError:
             self._blind.append(printable(folder))
 
-    def _enter(self, status: os.stat_result) -> bool:
-        """Note a folder; False if it was walked before, as links may lead in a circle."""
+    def _enter(self, folder: Path) -> None:
+        """Take what is in *folder*, unless it was walked before, as links may lead in a circle."""
+        status = folder.stat()
         identity = (status.st_dev, status.st_ino)
-        fresh = identity not in self._folders
-        self._folders.add(identity)
-        return fresh
-
-    def _take(self, folder: Path, names: list[str]) -> None:
+        if identity in self._entered:
+            return
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - names alone; the paths are made for those that count
+        self._entered.add(identity)
         for name in names:
             if counts(name):
                 self._take_one(folder / name, is_file=name.endswith(_SUFFIXES))
@@ -149,10 +147,10 @@ class _Walk:
                 self._note(path, error)
             return
         if status is None:
-            if is_file or path.is_dir():
+            if is_file or os.path.isdir(path):  # noqa: PTH112 - unlike Path's, it never raises
                 self._refuse(path, "a link that leads outside the watched directory, allowed: links inside it")
         elif stat.S_ISDIR(status.st_mode):
-            self._links.append(path) if linked else self._walk(path)
+            (self._links if linked else self._folders).append(path)
         elif is_file:
             self._read(path, status)
 
@@ -198,10 +196,6 @@ class _Walk:
         self._files[file] = Seen(file=file, path=path, problem=f"{file}: {why}")
 
 
-def _names(folder: Path) -> list[str]:
-    return sorted(os.listdir(folder))  # noqa: PTH208 - names alone; the paths are made for those that count
-
-
 def _load_bytes(path: Path) -> tuple[bytes | None, os.stat_result]:
     """Return the file's bytes (None: more than the limit) and the status of just what was read."""
     # Not blocking: opening a pipe that somebody put there would otherwise wait for its writer for ever.
@@ -214,7 +208,7 @@ def _load_bytes(path: Path) -> tuple[bytes | None, os.stat_result]:
 
 def _parse_seen(file: str, path: Path, data: bytes, status: os.stat_result, known: Seen | None) -> Seen:
     digest = hashlib.sha256(data).hexdigest()
-    racy = time.time() - max(status.st_ctime, status.st_mtime) < RACY_S
+    racy = time.time() - status.st_ctime < RACY_S
     if known is not None and known.digest == digest:
         return replace(known, stamp=_stamp(status), racy=racy)
     parsed = parse_file(data, file)

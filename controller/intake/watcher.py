@@ -49,11 +49,10 @@ class Watcher:
             self._round.clear()
             self._pause.clear()
             trouble = self._watch(stop)
+            failures = self._count(failures, trouble)
             self.reliable = False
             if stop.is_set() or self._round.is_set():
-                failures = 0
                 continue
-            failures = self._report(trouble, failures)
             # Whatever happened while nobody watched is found by looking.
             self._ring()
             self._pause.wait(min(AGAIN_S * 2 ** min(failures - 1, 8), LONGEST_S))
@@ -83,10 +82,13 @@ class Watcher:
             # What changed before the kernel was listening rang no bell.
             self._ring()
 
-    def _report(self, trouble: str, failures: int) -> int:
-        if not self._root.is_dir():
+    def _count(self, failures: int, trouble: str) -> int:
+        """Return how often in a row watching did not even begin, counting from 1 for what may pass soon."""
+        if self.reliable or not self._root.is_dir():
+            if trouble:
+                log.info("watching the directory ended and begins anew", root=str(self._root), why=trouble)
             return 1
-        if failures == 1 and trouble:
+        if failures == 1:
             log.warning("the directory cannot be watched and is polled instead", root=str(self._root), why=trouble)
         return failures + 1
 

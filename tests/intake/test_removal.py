@@ -112,6 +112,17 @@ def test_one_after_another_at_leisure_is_removed_but_for_the_last(rig: Rig):
     assert rig.desired.standing("d").held == "the last app is gone"
 
 
+def test_a_held_app_shows_why_and_nothing_stale(rig: Rig):
+    paths = apps(rig, "ab")
+    paths["a"].write_text("name: a\n")
+    rig.rest(1)
+    assert rig.invalid("a")
+    for path in paths.values():
+        path.unlink()
+    rig.rest(5)
+    assert (rig.invalid("a"), rig.held()) == ("", set("ab"))
+
+
 def test_the_only_app_there_ever_was_is_removed(rig: Rig):
     paths = apps(rig, "a")
     paths["a"].unlink()

@@ -1,10 +1,13 @@
 """What is in the directory comes into force, and what is wrong with it is said with file and line."""
 
 import os
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from controller.intake.scan import observe_directory
 from tests.intake.rig import Rig, a_document, several
 
 
@@ -55,6 +58,61 @@ def test_a_look_at_an_unchanged_directory_tells_nobody(rig: Rig):
     rig.write("shop.yaml", a_document())
     rig.rest(60)
     assert (rig.memory.saved, rig.memory.rings) == (saved, rings)
+
+
+def test_idle_looks_ask_nobody_for_anything(rig: Rig):
+    rig.write("shop.yaml", a_document())
+    rig.rest(1)
+    asked = rig.memory.asked
+    rig.rest(600)
+    assert rig.memory.asked == asked
+
+
+def test_a_folder_tree_of_any_depth_is_no_trap(rig: Rig):
+    here = os.open(rig.root, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = deeper
+    os.close(here)
+    rig.write("shop.yaml", a_document())
+    rig.rest(1)
+    subprocess.run(["rm", "-rf", rig.root / "d"], check=True)
+    assert rig.image("shop") == "shop:1"
+
+
+def test_what_a_folder_held_that_cannot_be_read_any_more_stays_in_force(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    rig.write("team/shop.yaml", a_document())
+    rig.write("other.yaml", a_document("other"))
+    rig.look()
+    listdir = os.listdir
+
+    def refuse(path: Path) -> list[str]:
+        if Path(path).name == "team":
+            raise PermissionError(13, "Permission denied")
+        return listdir(path)
+
+    # Not by its mode: root, as whom these tests may run, can read every folder.
+    monkeypatch.setattr("os.listdir", refuse)
+    rig.rest(3600)
+    assert rig.image("shop") == "shop:1"
+    assert not rig.gone() | rig.held()
+    assert (
+        rig.invalid("shop") == f"{rig.root}/team/shop.yaml: cannot be read: the folder {rig.root}/team cannot be read"
+    )
+
+
+def test_bytes_are_read_again_when_stamps_may_deceive(rig: Rig):
+    path = rig.write("shop.yaml", a_document(image="shop:2"))
+    (now,) = observe_directory(rig.root, {}, full=True).files.values()
+    old = replace(now, digest="another", parsed=None, racy=False)
+    before = {str(path): old}
+    assert observe_directory(rig.root, before, full=False).files == before
+    assert observe_directory(rig.root, before, full=True).files[str(path)].digest == now.digest
+    before = {str(path): replace(old, racy=True)}
+    assert observe_directory(rig.root, before, full=False).files[str(path)].digest == now.digest
+    assert now.racy, "it was written just now"
 
 
 def test_comments_and_key_order_are_no_change(rig: Rig):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.errors import ControllerError, Refused, Retry
+from controller.intake import upload
 from controller.intake.upload import Uploaded
 from tests.intake.rig import Rig, a_document, several
 
@@ -77,6 +78,37 @@ def test_borders_of_every_kind_stay_borders(rig: Rig, break_: str, start: str, e
         put(rig, app, f"name: {app}\nimage: x:2\n")
         assert rig.images() == dict.fromkeys("abc", "x:1") | {app: "x:2"}
         assert not rig.desired.problems()
+
+
+def test_the_first_document_gets_no_border_that_it_did_not_have(rig: Rig):
+    rig.write("all.yaml", several(a_document("a"), a_document("b")))
+    put(rig, "a", a_document("a", "a:2"))
+    assert listing(rig)["all.yaml"] == several(a_document("a", "a:2"), a_document("b"))
+
+
+def test_a_document_after_dots_alone_stays_a_document(rig: Rig):
+    rig.write("all.yaml", a_document("a") + "...\n" + a_document("b") + "...\n" + a_document("c"))
+    put(rig, "b", a_document("b", "b:2"))
+    assert rig.images() == {"a": "shop:1", "b": "b:2", "c": "shop:1"}
+    rig.desired.delete("b")
+    assert (rig.image("a"), rig.image("c")) == ("shop:1", "shop:1")
+
+
+def test_a_change_made_at_the_last_moment_is_recorded_too(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    rig.write("shop.yaml", a_document())
+    rig.look()
+    rings = len(rig.memory.rings)
+    put_document, late = upload.put_document, [a_document(image="shop:late")]
+
+    def interfere(*arguments):
+        if late:
+            rig.write("shop.yaml", late.pop())
+        return put_document(*arguments)
+
+    monkeypatch.setattr("controller.intake.desired.put_document", interfere)
+    put(rig, "shop", a_document(image="shop:2"))
+    assert rig.image("shop") == "shop:2"
+    assert rig.memory.rings[rings:] == ["shop"] * 3, "the late one, ours, and the upload's own"
 
 
 def test_a_broken_document_among_others_can_be_mended_by_upload(rig: Rig):
@@ -196,7 +228,7 @@ def test_of_two_uploads_at_once_the_last_wins_and_both_are_whole(rig: Rig):
     failures: list[Exception] = []
     results: list[tuple[int, str]] = []
 
-    def upload(app: str, by: int) -> None:
+    def keep_uploading(app: str, by: int) -> None:
         try:
             for number in range(5):
                 image = f"{app}:{by}-{number}"
@@ -204,7 +236,9 @@ def test_of_two_uploads_at_once_the_last_wins_and_both_are_whole(rig: Rig):
         except (OSError, RuntimeError, AssertionError, ControllerError) as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=upload, args=(app, by)) for by in range(2) for app in ("web", "shop", "new")]
+    threads = [
+        threading.Thread(target=keep_uploading, args=(app, by)) for by in range(2) for app in ("web", "shop", "new")
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
