@@ -14,6 +14,7 @@ from types import MappingProxyType
 from sqlalchemy import select
 
 from controller.clock import Instant
+from controller.errors import Broken
 from controller.plan.situation import Decision, Done, Memory, Note, Order, Release
 from controller.store.codec import decode, encode
 from controller.store.events import Events
@@ -102,13 +103,12 @@ class History:
         orders = load_open(tx)
         apps = {app: Kept(orders=found) for app, found in orders.items()}
         for name, document, notes in tx.connection.execute(select(AppRow.name, AppRow.document, AppRow.notes)):
-            apps[name] = Kept(
-                memory=decode(Memory, document),
-                notes=decode(_Notes, notes).notes,
-                orders=orders.get(name, ()),
-                releases=None,
-                stored=True,
-            )
+            try:
+                memory, last = decode(Memory, document), decode(_Notes, notes)
+            except Broken as error:
+                raise Broken(f"app {name}: {error}") from error
+            found = orders.get(name, ())
+            apps[name] = Kept(memory=memory, notes=last.notes, orders=found, releases=None, stored=True)
         tx.afterwards(lambda: self._replace_all(apps))
 
     def _replace_all(self, apps: dict[str, Kept]) -> None:

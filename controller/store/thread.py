@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from controller.errors import Broken, ControllerError, Retry
+from controller.errors import Broken, ControllerError, Refused, Retry
 from controller.store.connection import close_connection, leaves_doubt, open_connection, translate_error
 from controller.store.migrate import migrate
 
@@ -73,19 +73,23 @@ class StoreThread:
         self._on_open.append(load)
 
     def run(self, stop: threading.Event) -> None:
-        """Open the file, serve until *stop* is set and the queue is empty, close it. What ends it early is raised."""
+        """
+        Open the file, serve until *stop* is set, write what was asked before that, and close the file.
+
+        What prevents the opening is a Refused from `wait_open` and from every call, not from here: whoever starts
+        us tells it in one line. Anything else that ends the thread is raised.
+        """
         self._ident = threading.get_ident()
         reason: ControllerError = Broken("the store's thread has died")
         try:
-            self._open()
-            self._settle(None)
-            self._serve(stop)
-            reason = Retry("the store is closed")
-        except ControllerError as error:
-            reason = error
-            raise
+            if (refusal := self._try_open()) is None:
+                self._serve(stop)
+                reason = Retry("the store is closed")
+            else:
+                reason = refusal
         finally:
             self._end(reason)
+        stop.wait()
 
     def wait_open(self, timeout_s: float = 60.0) -> None:
         """Return once the file is open and migrated; raise what prevented it."""
@@ -122,6 +126,16 @@ class StoreThread:
         except Late:
             result.cancel()
             raise Retry(f"{self.path}: the database did not answer within {deadline_s:g} s") from None
+
+    def _try_open(self) -> Refused | None:
+        try:
+            self._open()
+        except Refused as error:
+            return error
+        except ControllerError as error:
+            return Refused(f"DB_PATH: cannot be used now: {error}")
+        self._settle(None)
+        return None
 
     def _serve(self, stop: threading.Event) -> None:
         while not stop.is_set():
