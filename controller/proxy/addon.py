@@ -19,6 +19,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 
 from controller.proxy.core import Core
 from controller.proxy.lane import Client
+from controller.proxy.tls import HANDSHAKE_S
 
 
 class OtonAddon:
@@ -44,6 +45,17 @@ class OtonAddon:
             return
         for sock in self.sockets:
             server = await loop.create_server(lambda: Client(core), sock=sock, backlog=_BACKLOG)
+            self.servers.append(server)
+        for sock in self.tls_sockets:
+            if core.tls_port is None:
+                core.tls_port = sock.getsockname()[1]
+            server = await loop.create_server(
+                lambda: Client(core, tls=True),
+                sock=sock,
+                backlog=_BACKLOG,
+                ssl=core.keyring.door(),
+                ssl_handshake_timeout=HANDSHAKE_S,
+            )
             self.servers.append(server)
 
     def close(self) -> None:

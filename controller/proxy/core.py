@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from time import monotonic
@@ -18,6 +18,7 @@ from controller.proxy.meter import Meter
 from controller.proxy.passwords import Passwords
 from controller.proxy.rates import Rates
 from controller.proxy.replies import AnswerReader
+from controller.proxy.tls import Keyring
 from controller.proxy.wheel import Wheel
 from controller.routing.choose import Draw
 from controller.routing.match import Matcher, compile_table
@@ -76,7 +77,9 @@ class Core:
         self.wheel = Wheel()
         self.rates = Rates(shared)
         self.passwords = Passwords()
+        self.keyring = Keyring()
         self.tls_port: int | None = None
+        """Where the public reaches us by TLS; None: nowhere."""
         self.shop = Shop(
             limits, self.meter, Draw(worker + os.getpid()), AnswerReader(limits.answer_header_count), self, report
         )
@@ -123,6 +126,14 @@ class Core:
             app.release_held()
         if gone:
             self.meter.forget(table.apps)
+
+    def take_certificates(self, pems: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+        """
+        Put exactly these certificates in force (host -> PEM chain, PEM key) for connections to come.
+
+        Returns the reason for each one that cannot be used; the one in force for that host then stays.
+        """
+        return self.keyring.take(pems)
 
     # Coming and going.
 
@@ -210,7 +221,7 @@ class Core:
 
     def covers(self, host: str) -> bool:
         """Say whether there is a certificate for *host*."""
-        return False
+        return self.keyring.find(host) is not None
 
     # The clockwork.
 

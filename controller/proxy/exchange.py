@@ -203,7 +203,7 @@ class Exchange(Passage):
         if self.status:
             self.cut(self.why)
         else:
-            self._leave_due = NEVER
+            self._leave_due = self._cap = NEVER
             self._leave = None
             self._try_again()
 
@@ -228,15 +228,30 @@ class Exchange(Passage):
         """The replica reads again."""
         self.client.start_reading()
 
-    def pause_answer(self) -> None:
-        """The client does not read as fast as the replica sends."""
+    def pause_answer(self, due: float) -> None:
+        """The client does not read as fast as the replica sends; it has until *due* to show some pace."""
+        self._cap = min(self._leave_due, due)
+        self.arm(due)
         if self.link is not None and self.sent:
             self.link.pause()
 
     def resume_answer(self) -> None:
         """The client reads again."""
+        self._cap = self._leave_due
+        self._arm_anew()
         if self.link is not None and self.sent:
             self.link.resume()
+
+    def _arm_anew(self) -> None:
+        now = monotonic()
+        if self.is_held:
+            self.arm(self._hold_due)
+        elif self.status:
+            self.arm(min(self._end_due, now + self._idle_s()))
+        elif self.body_done and self.sent:
+            self.arm(now + self.app.routes.policy.timeout_s)
+        else:
+            self.arm(now + self.core.limits.pace_window_s)
 
     # Leaving upstreams.
 
@@ -246,7 +261,7 @@ class Exchange(Passage):
             self.tunnel.leave(starts, ends, share)
             return
         self._leave = (starts, ends, share)
-        self._leave_due = due = ends
+        self._leave_due = self._cap = due = ends
         if self.stream is not None:
             quarter = (ends - starts) / 4
             due = self._end_due = ends - quarter + share * quarter * _STREAM_SHARE
@@ -258,11 +273,11 @@ class Exchange(Passage):
         if self.tunnel is not None:
             self.tunnel.stay()
         self._leave = None
-        self._leave_due = self._end_due = NEVER
+        self._leave_due = self._end_due = self._cap = NEVER
         if self.stream is not None:
             self.stream.ending = False
-        if self.tunnel is None:
-            self.arm(monotonic() + (self._idle_s() if self.status else self.app.routes.policy.timeout_s))
+        if self.tunnel is None and not self.is_held:
+            self._arm_anew()
 
     def vanish(self) -> None:
         """The upstream is dead: ask another, or give what flows a moment to end."""

@@ -19,6 +19,7 @@ from controller.proxy.framing import (
     refuse_bare_ends,
     split_target,
 )
+from controller.proxy.tls import Certificate, certificate_of
 from controller.proxy.tunnel import Tunnel
 from controller.proxy.wheel import NEVER
 from controller.routing.match import BadTarget
@@ -47,10 +48,14 @@ class Client(asyncio.Protocol):
         self._counted = False
         self._stopped = False
         self._full = False
+        self._unread = 0
+        self._reader_due = NEVER
         self._pumping = False
         self._lingering = False
         self._eof = False
         self._head_due = NEVER
+        self._certificate: Certificate | None = None
+        """What the client was shown; a request for a host beyond it is 421."""
 
     # What the event loop tells.
 
@@ -70,6 +75,8 @@ class Client(asyncio.Protocol):
             self._transport.abort()
             return
         self._counted = True
+        if self.tls:
+            self._certificate = certificate_of(transport.get_extra_info("ssl_object"))
         self.trusted = self.core.is_trusted(self.address)
         self._head_due = monotonic() + limits.header_s
         self.core.wheel.arm(self, self._head_due)
@@ -97,10 +104,14 @@ class Client(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._full = True
+        self._unread = self._transport.get_write_buffer_size()
+        self._reader_due = monotonic() + self.core.limits.reader_window_s
         if self._tunnel is not None:
-            self._tunnel.pause()
+            self._tunnel.pause(self._reader_due)
         elif self._exchange is not None:
-            self._exchange.pause_answer()
+            self._exchange.pause_answer(self._reader_due)
+        else:
+            self.core.wheel.arm(self, min(self.due, self._reader_due))
 
     def resume_writing(self) -> None:
         self._full = False
@@ -195,11 +206,11 @@ class Client(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """A deadline passed."""
-        if self._exchange is not None:
+        if self._full and now >= self._reader_due:
+            self._check_reader(now)
+        elif self._exchange is not None:
             if self._transport.is_closing():
                 self._transport.abort()
-            elif self._full and not self._check_reader(now):
-                self.cut()
             else:
                 self._exchange.expire(now)
         elif self._lingering or self._transport.is_closing() or not self._buffer:
@@ -207,8 +218,22 @@ class Client(asyncio.Protocol):
         else:
             self._refuse(BadMessage("headers took too long", 408))
 
-    def _check_reader(self, now: float) -> bool:
-        return True
+    def _check_reader(self, now: float) -> None:
+        limits = self.core.limits
+        unread = self._transport.get_write_buffer_size()
+        if self._unread - unread >= limits.body_bytes_per_s * limits.reader_window_s:
+            self._unread = unread
+            self._reader_due = now + limits.reader_window_s
+            if self._tunnel is not None:
+                self._tunnel.pause(self._reader_due)
+            elif self._exchange is not None:
+                self._exchange.pause_answer(self._reader_due)
+            else:
+                self.core.wheel.arm(self, self._reader_due)
+        elif self._exchange is not None:
+            self._exchange.cut("client does not read")
+        else:
+            self.cut()
 
     # Requests.
 
@@ -282,14 +307,19 @@ class Client(asyncio.Protocol):
         if fields.last:
             self.closing = True
         self._buffer = b"" if fields.has_body else rest
+        if not self._covers(name):
+            match = None
         if match is None:
             if fields.has_body:
                 exchange.body_done = False
-            exchange.refuse(404)
+            exchange.refuse(404 if self._covers(name) else 421)
             return
         exchange.begin(match.rule, live.apps[match.app], now)
         if rest and fields.has_body and self._exchange is exchange:
             self._buffer = exchange.take_body(rest)
+
+    def _covers(self, name: str) -> bool:
+        return self._certificate is None or self._certificate.covers(name)
 
     def _refuse(self, bad: BadMessage) -> None:
         """Answer a request that could not be read; nothing else on this connection is read as one."""

@@ -18,9 +18,11 @@ class Limits:
     keepalive_s: float = 75.0
     """Seconds that a connection may wait for its next request; closed."""
     body_bytes_per_s: int = 500
-    """Slowest pace of a request body and of a client that reads an answer, over `pace_window_s`; 408 or cut."""
+    """Slowest pace of a request body over `pace_window_s`, and of a client that reads over `reader_window_s`."""
     pace_window_s: float = 10.0
-    """Seconds over which that pace is taken."""
+    """Seconds over which a body's pace is taken; 408, or 504 where the replica does not read it."""
+    reader_window_s: float = 60.0
+    """Seconds over which a reader's pace is taken, once a buffer waits for it; cut."""
     connect_s: float = 2.0
     """Seconds to connect to a replica; the next one is tried, then 502."""
     answer_header_bytes: int = 64 * 1024

@@ -66,6 +66,8 @@ class Passage(Request):
     _hold_due = NEVER
     _leave: tuple[float, float, float] | None = None
     _leave_due = NEVER
+    _cap = NEVER
+    """No deadline is later than this: the drain's, or that of a client that does not read."""
     _end_due = NEVER
     _chunk_out = False
     _paced = 0
@@ -190,9 +192,9 @@ class Passage(Request):
         self.arm(now + self.core.limits.pace_window_s)
 
     def arm(self, due: float) -> None:
-        """Let the next deadline be *due*, or the drain's where that is earlier."""
-        if due > self._leave_due:
-            due = self._leave_due
+        """Let the next deadline be *due*, or what caps it."""
+        if due > self._cap:
+            due = self._cap
         client = self.client
         if due < client.parked:
             self.core.wheel.arm(client, due)

@@ -140,6 +140,7 @@ class Tunnel:
         self._over = False
         self._end_due = NEVER
         self._idle_due = NEVER
+        self._cap = NEVER
         self._ends = NEVER
         self._why = ""
         self._bytes_in = 0
@@ -249,18 +250,24 @@ class Tunnel:
         self.near.close()
         self._finish()
 
-    def pause(self) -> None:
-        """The client does not read as fast as the replica sends."""
+    def pause(self, due: float) -> None:
+        """The client does not read as fast as the replica sends; it has until *due* to show some pace."""
+        self._cap = due
+        self._arm(min(self._end_due, due))
         self._link.pause()
 
     def resume(self) -> None:
         """The client reads again."""
-        if not self._over:
-            self._link.resume()
+        self._cap = NEVER
+        if self._over:
+            return
+        self._link.resume()
+        if not self._ending:
+            self._touch()
 
     def _touch(self) -> None:
         self._idle_due = monotonic() + self._idle_s
-        self._arm(min(self._end_due, self._idle_due))
+        self._arm(min(self._end_due, self._idle_due, self._cap))
 
     def _arm(self, due: float) -> None:
         if due < self.near.parked:

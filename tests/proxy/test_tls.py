@@ -1,0 +1,153 @@
+"""TLS in front: the right certificate by name, none where there is none, swapped without a lost request."""
+
+import ssl
+from collections.abc import Iterator
+
+import pytest
+import trustme
+
+from controller.proxy.addon import OtonAddon
+from tests.proxy.rig import Caller, Lane, a_lane, an_app
+
+
+class Shop:
+    """A certificate authority and a lane that listens with TLS."""
+
+    def __init__(self, lane: Lane) -> None:
+        import socket
+
+        self.lane = lane
+        self.ca = trustme.CA()
+        sock = socket.create_server(("127.0.0.1", 0))
+        sock.setblocking(False)
+        self.port = sock.getsockname()[1]
+        lane.call(lambda: setattr(lane.core, "start", lambda: None))
+        self.addon = OtonAddon(lane.core, (), (sock,))
+        lane.do(self.addon.listen())
+
+    def issue(self, *names: str) -> tuple[str, str]:
+        cert = self.ca.issue_cert(*names)
+        chain = "".join(pem.bytes().decode() for pem in cert.cert_chain_pems)
+        return chain, cert.private_key_pem.bytes().decode()
+
+    def take(self, **by_host: tuple[str, str]) -> dict[str, str]:
+        return self.lane.call(lambda: self.lane.core.take_certificates({host: pair for host, pair in by_host.items()}))
+
+    def call(self, name: str | None, session: ssl.SSLSession | None = None, version: ssl.TLSVersion | None = None) -> Caller:
+        context = ssl.create_default_context()
+        self.ca.configure_trust(context)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        if version is not None:
+            context.minimum_version = context.maximum_version = version
+        if name is None:
+            context.check_hostname = False
+        caller = Caller(self.port)
+        self.context = context
+        caller.sock = context.wrap_socket(caller.sock, server_hostname=name, session=session)
+        return caller
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    with a_lane() as lane:
+        lane.take(an_app(lane.backend()))
+        made = Shop(lane)
+        yield made
+        lane.call(made.addon.close)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_request_by_tls_is_answered_and_told_as_https(shop: Shop, version: ssl.TLSVersion) -> None:
+    shop.take(**{"shop.example": shop.issue("shop.example")})
+    with shop.call("shop.example", version=version) as caller:
+        reply = caller.get()
+        assert reply.body == b"one"
+        assert caller.sock.selected_alpn_protocol() == "http/1.1"  # type: ignore[attr-defined]
+        assert caller.get(method="POST", body=b"x" * 300_000).status == 200
+
+
+def test_the_exact_name_wins_over_the_wildcard(shop: Shop) -> None:
+    exact, wild = shop.issue("shop.example.org"), shop.issue("*.example.org")
+    shop.take(**{"shop.example.org": exact, "*.example.org": wild})
+    for name, names in (("shop.example.org", ("shop.example.org",)), ("blog.example.org", ("*.example.org",))):
+        with shop.call(name) as caller:
+            shown = caller.sock.getpeercert()  # type: ignore[attr-defined]
+            assert tuple(value for _, value in shown["subjectAltName"]) == names
+
+
+@pytest.mark.parametrize("name", [None, "elsewhere.example", "a.b.example.org"])
+def test_a_handshake_for_no_name_or_an_unknown_one_is_broken_off(shop: Shop, name: str | None) -> None:
+    shop.take(**{"shop.example": shop.issue("shop.example"), "*.example.org": shop.issue("*.example.org")})
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        shop.call(name)
+
+
+def test_without_any_certificate_nobody_comes_in(shop: Shop) -> None:
+    with pytest.raises(ssl.SSLError):
+        shop.call("shop.example")
+
+
+def test_a_host_beyond_the_certificate_is_421(shop: Shop) -> None:
+    shop.take(**{"shop.example": shop.issue("shop.example")})
+    with shop.call("shop.example") as caller:
+        assert caller.get(host="other.example").status == 421
+        assert caller.get().status == 200
+
+
+def test_a_certificate_is_replaced_without_touching_what_is_open(shop: Shop) -> None:
+    shop.take(**{"shop.example": shop.issue("shop.example")})
+    with shop.call("shop.example") as before:
+        first = before.sock.getpeercert(True)  # type: ignore[attr-defined]
+        shop.take(**{"shop.example": shop.issue("shop.example")})
+        assert before.get().status == 200
+        with shop.call("shop.example") as after:
+            assert after.sock.getpeercert(True) != first  # type: ignore[attr-defined]
+            assert after.get().status == 200
+
+
+def test_a_bad_certificate_is_refused_and_the_one_in_force_stays(shop: Shop) -> None:
+    good, other = shop.issue("shop.example"), shop.issue("shop.example")
+    assert shop.take(**{"shop.example": good}) == {}
+    assert list(shop.take(**{"shop.example": (good[0], other[1])})) == ["shop.example"]
+    assert list(shop.take(**{"shop.example": ("no", "pem")})) == ["shop.example"]
+    with shop.call("shop.example") as caller:
+        assert caller.get().status == 200
+
+
+def test_sessions_are_resumed_also_after_a_new_certificate(shop: Shop) -> None:
+    shop.take(**{"shop.example": shop.issue("shop.example")})
+    with shop.call("shop.example", version=ssl.TLSVersion.TLSv1_2) as caller:
+        caller.get()
+        session = caller.sock.session  # type: ignore[attr-defined]
+        context = shop.context
+    again = Caller(shop.port)
+    again.sock = context.wrap_socket(again.sock, server_hostname="shop.example", session=session)
+    with again:
+        assert again.sock.session_reused  # type: ignore[attr-defined]
+        assert again.get().status == 200
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_old_versions_are_refused(shop: Shop, version: ssl.TLSVersion) -> None:
+    shop.take(**{"shop.example": shop.issue("shop.example")})
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        shop.call("shop.example", version=version)
+
+
+def test_plain_http_is_sent_to_https_where_a_certificate_covers_the_host(shop: Shop) -> None:
+    shop.take(**{"shop.example": shop.issue("shop.example")})
+    shop.lane.serve(https="auto", hsts_s=60.0)
+    with Caller(shop.lane.port) as caller:
+        assert caller.get("/a").header("location") == f"https://shop.example:{shop.port}/a"
+        assert caller.get("/a", host="other.example").status == 200
+    with shop.call("shop.example") as caller:
+        assert caller.get().header("strict-transport-security") == "max-age=60"
+
+
+def test_a_refused_request_by_tls_is_answered_and_closed(shop: Shop) -> None:
+    shop.take(**{"shop.example": shop.issue("shop.example")})
+    with shop.call("shop.example") as caller:
+        caller.send(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+        assert caller.reply().status == 400
+        assert caller.is_closed()
