@@ -29,6 +29,7 @@ READ_S = 4.0
 PING_S = 3.0
 
 _START = "start it (`systemctl start docker`), or point DOCKER_HOST at it"
+_MAY_NOT = "run oton as a user of the group `docker`, or as root"
 _RUNTIME = re.compile(r"(?:OCI runtime (?:create|exec) failed|failed to create (?:shim|task)[^:]*):\s*", re.IGNORECASE)
 _WRAPPING = re.compile(
     r"(?:runc create failed|exec failed|container_linux\.go:\d+|process_linux\.go:\d+|rootfs_linux\.go:\d+|"
@@ -172,7 +173,8 @@ class Calls:
         if isinstance(error, said.DockerException) and not isinstance(error.__cause__, Exception):
             return Refused(f"cannot {what}: {text}")
         self._note(False)
-        return Retry(f"the container engine at {self.place} cannot be reached ({text}); {_START}")
+        mend = _MAY_NOT if "permission denied" in text.lower() else _START
+        return Retry(f"the container engine at {self.place} cannot be reached ({text}); {mend}")
 
     def _translate_answer(self, error: said.APIError, what: str) -> ControllerError:
         text, code = explain(error), error.status_code or 500

@@ -22,7 +22,13 @@ NAMES = 100
 """So many names are tried for one container before a person is asked."""
 
 _NOT_RUNNING = re.compile(r"is not running|already stopped|is not paused", re.IGNORECASE)
+_NO_NETWORK = re.compile(r"network .*not found")
+_NO_ADDRESS = re.compile(r"^address already in use|no available ipv4|no configured subnet|invalid address")
 Change = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class MisplacedError(Retry):
+    """The container cannot start where it is: its network or its address is not to be had any more."""
 
 
 class Containers:
@@ -121,7 +127,7 @@ class Containers:
     def _run(self, plan: ContainerPlan, made: str) -> str:
         try:
             self._start(made, container_name(plan))
-        except Refused:
+        except (Refused, MisplacedError):
             # A container that cannot start owns the name and would be taken for a replica on its way.
             self._discard(made)
             raise
@@ -133,21 +139,17 @@ class Containers:
                 try:
                     client.start(container)
                 except docker.errors.APIError as error:
-                    self._judge_start(container, name, explain(error), error)
+                    self._judge_start(name, explain(error).lower(), error)
                     raise
         finally:
             self._sight.doubt(container)
 
-    def _judge_start(self, container: str, name: str, text: str, error: Exception) -> None:
-        low = text.lower()
-        if "address already in use" in low and "listen" not in low:
-            # Somebody else sits on the address that we gave; the next try gets another one.
-            self._discard(container)
-            raise Retry(f"{name}: its address was taken by a container that is not ours; trying another") from error
-        if "network" in low and "not found" in low:
+    def _judge_start(self, name: str, said: str, error: Exception) -> None:
+        if _NO_NETWORK.search(said):
             self._networks.forget()
-            self._discard(container)
-            raise Retry(f"{name}: its network was removed meanwhile; making it again") from error
+            raise MisplacedError(f"{name}: its network was removed meanwhile; making it again") from error
+        if _NO_ADDRESS.search(said):
+            raise MisplacedError(f"{name}: its address was taken by a container that is not ours; moving it") from error
 
     def _discard(self, container: str) -> None:
         with suppress(ControllerError):
@@ -164,7 +166,23 @@ class Containers:
         if status == "paused":
             self._unpause(container, name)
         elif status != "running":
-            self._start(container, name)
+            try:
+                self._start(container, name)
+            except MisplacedError:
+                self._move(seen)
+                self._start(container, name)
+
+    def _move(self, seen: Mapping[str, Any]) -> None:
+        """Give an existing container another place on our network: it is kept for what is inside it."""
+        container, name, ours = seen["Id"], _name(seen), seen["Config"]["Labels"]
+        place = self._networks.place()
+        with self._calls.doing(f"move {name} on network {place.network}") as client:
+            with suppress(docker.errors.APIError):  # it may not have got as far as being on it
+                client.disconnect_container_from_network(container, place.network, force=True)
+            aliases = None if ours.get(labels.KIND) else [ours[labels.APP]]
+            client.connect_container_to_network(container, place.network, aliases=aliases, ipv4_address=place.address)
+        if place.address:
+            self._networks.addresses.bind(container, place.address)
 
     def signal_stop(self, container: str) -> None:
         """Send the container's own stop signal and return at once; one that does not run is success."""

@@ -294,6 +294,33 @@ def test_a_network_that_a_hand_removed_is_made_again() -> None:
         assert [one.state for one in bench.engine.observe("shop")] == ["running"]
 
 
+@pytest.mark.parametrize("trouble", ["network removed", "address taken"])
+def test_an_exited_container_is_started_again_though_its_place_is_gone(trouble: str) -> None:
+    with a_bench() as bench:
+        made = bench.engine.start(bench.plan(command=WEB, port=8000))
+        (first,) = bench.engine.observe("shop")
+        bench.engine.kill(made)
+        wait_for(lambda: bench.engine.observe("shop")[0].state == "exited")
+        if trouble == "network removed":
+            bench.client.remove_network(bench.network)
+        else:
+            endpoint = bench.client.create_endpoint_config(ipv4_address=first.address)
+            config = bench.client.create_networking_config({bench.network: endpoint})
+            labels = {"oton.instance": bench.instance + "-squatter"}
+            squatter = bench.client.create_container(IMAGE, labels=labels, networking_config=config)["Id"]
+            bench.client.start(squatter)
+        try:
+            bench.engine.restart(made)
+            (again,) = bench.engine.observe("shop")
+            assert (again.id, again.state, again.drift) == (made, "running", "")
+            assert wait_for(lambda: _try(again.address, again.port)) == b"hello\n"
+            seen = bench.client.inspect_container(made)["NetworkSettings"]["Networks"][bench.network]
+            assert "shop" in seen["Aliases"]
+        finally:
+            if trouble == "address taken":
+                bench.client.remove_container(squatter, force=True)
+
+
 def test_an_unreachable_image_is_refused_with_the_way_out(bench: Bench) -> None:
     with pytest.raises(Refused, match=r"not on the engine any more.*oton retry shop"):
         bench.engine.start(bench.plan(image_id="sha256:" + "9" * 64))

@@ -37,6 +37,16 @@ def test_each_event_rings_its_app_and_what_is_seen_next_is_new(followed: Bench) 
     wait_for(lambda: followed.engine.observe("shop")[0].state == "exited")
 
 
+def test_a_change_of_health_rings(followed: Bench) -> None:
+    health = {"command": "test -f /tmp/good", "interval": "100ms", "failures": 1}
+    made = followed.engine.start(followed.plan(health=health))
+    wait_for(lambda: followed.engine.observe("shop")[0].health == "unhealthy")
+    followed.rung.clear()
+    followed.client.exec_start(followed.client.exec_create(made, ["touch", "/tmp/good"])["Id"])
+    wait_for(lambda: "shop" in followed.rung)
+    assert followed.engine.observe("shop")[0].health == "healthy"
+
+
 def test_strangers_ring_nothing(followed: Bench) -> None:
     name = unique("oton-test-stranger")
     followed.rung.clear()
