@@ -41,6 +41,7 @@ WORKER_MAY_IMPORT = {
     "controller.routing.table",
     "controller.routing.match",
     "controller.routing.choose",
+    "controller.routing.snapshot",
 }
 """What the proxy's processes may know of the rest of the house."""
 

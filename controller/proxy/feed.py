@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 from collections import deque
@@ -27,8 +26,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from controller.clock import read_boot_id
 from controller.lines import LineReader, render_line
-from controller.routing.table import FORMAT, AppRoutes, Table, decode_app, decode_table, encode_table
+from controller.routing.snapshot import parse_snapshot
+from controller.routing.table import FORMAT, AppRoutes, Table, decode_app, encode_table
 
 SOCKET, SNAPSHOT = "feed.sock", "table.json"
 """Names in the working directory, which is state/proxy: a worker could not reach them by a whole path."""
@@ -209,6 +210,6 @@ def _change(apps: Mapping[str, AppRoutes], raw: Mapping[str, Any]) -> dict[str, 
 def load_snapshot(place: Path) -> Table | None:
     """Return the table that the controller wrote last; None where there is none, or only a torn one."""
     try:
-        return decode_table(json.loads(place.read_bytes()))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return parse_snapshot(place.read_bytes(), read_boot_id())[0]
+    except (OSError, ValueError):
         return None

@@ -14,7 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controller.routing.table import FORMAT, AppRoutes, Table, decode_table, encode_app
+from controller.clock import read_boot_id
+from controller.routing.snapshot import parse_snapshot
+from controller.routing.table import FORMAT, AppRoutes, Table, encode_app
 
 NAME = "table.json"
 
@@ -33,17 +35,18 @@ class SnapshotFile:
 
     def __init__(self, folder: Path) -> None:
         self._place = folder / NAME
+        self._boot = read_boot_id()
         self._texts: dict[str, bytes] = {}
 
     def load(self) -> Snapshot | None:
         """Return what was saved last; None where there is nothing that can be read."""
         try:
-            raw = json.loads(self._place.read_bytes())
+            table, raw = parse_snapshot(self._place.read_bytes(), self._boot)
             leaving = {
                 str(app): {str(upstream): int(version) for upstream, version in upstreams.items()}
                 for app, upstreams in raw.get("leaving", {}).items()
             }
-            return Snapshot(table=decode_table(raw), leaving=leaving)
+            return Snapshot(table=table, leaving=leaving)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
@@ -58,7 +61,7 @@ class SnapshotFile:
         texts = self._texts | {name: _render_entry(name, apps[name]) for name in sorted(fresh)}
         for name in texts.keys() - apps.keys():
             del texts[name]
-        self._write(_render(snapshot, texts))
+        self._write(_render(snapshot, self._boot, texts))
         self._texts = texts
 
     def _write(self, data: bytes) -> None:
@@ -74,9 +77,10 @@ class SnapshotFile:
         temporary.replace(self._place)
 
 
-def _render(snapshot: Snapshot, texts: Mapping[str, bytes]) -> bytes:
+def _render(snapshot: Snapshot, boot: str, texts: Mapping[str, bytes]) -> bytes:
     table = snapshot.table
-    head = json.dumps({"format": FORMAT, "version": table.version, "sticky_key": table.sticky_key})[:-1]
+    fields = {"format": FORMAT, "version": table.version, "sticky_key": table.sticky_key, "boot": boot}
+    head = json.dumps(fields)[:-1]
     leaving = json.dumps(snapshot.leaving)
     return b'%s,\n"leaving":%s,\n"apps":{\n%s}}\n' % (head.encode(), leaving.encode(), b",\n".join(texts.values()))
 

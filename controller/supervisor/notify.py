@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import MutableMapping
 
-
 _PATIENCE_S = 0.5
 """A systemd that does not read must not stop us."""
 

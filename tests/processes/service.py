@@ -41,7 +41,7 @@ def free_port() -> int:
 
 
 class Backend:
-    """Answers with its name; /slow/S takes S seconds, half of its answer first."""
+    """Answers with its name; /slow/S takes S seconds, half of its answer first; /events never ends."""
 
     def __init__(self, name: str) -> None:
         backend = self
@@ -51,6 +51,9 @@ class Backend:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                if self.path == "/events":
+                    self.stream()
+                    return
                 body = backend.name.encode() * 2
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
@@ -60,6 +63,18 @@ class Backend:
                 if self.path.startswith("/slow/"):
                     time.sleep(float(self.path.rpartition("/")[2]))
                 self.wfile.write(body[len(backend.name) :])
+
+            def stream(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.send_header("Connection", "close")
+                self.end_headers()
+                with suppress(OSError):
+                    while True:
+                        self.wfile.write(b"data: tick\n\n")
+                        self.wfile.flush()
+                        time.sleep(0.1)
+                self.close_connection = True
 
             def log_message(self, *_: object) -> None:
                 return
@@ -84,7 +99,7 @@ class Backend:
 class Service:
     """One `oton serve` with the stub controller."""
 
-    def __init__(self, folder: Path, *, workers: int = 2, environ: Mapping[str, str] = {}, port: int | None = None) -> None:  # noqa: B006
+    def __init__(self, folder: Path, *, workers: int = 2, environ: Mapping[str, str] = {}, port: int | None = None) -> None:
         self.folder, self.port = folder, port or free_port()
         self.state = folder / "state"
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTON_", "DB_"))} | {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,20 +55,30 @@ def test_sighup_replaces_every_worker_and_refuses_nobody(service, shop):
     until(lambda: sorted(map(int, service.status()["workers"])) == sorted(service.workers()))
 
 
-def test_sighup_lets_a_download_end(service):
+def test_sighup_lets_a_download_end_and_ends_a_stream_only_at_its_limit(service):
     old = service.workers()
-    with Load(service, "shop-ashop-a") as load:
-        with ThreadPoolExecutor() as pool:
-            slow = pool.submit(service.ask, "shop", "/slow/3.5")
-            load.goes_on(10)
-            service.send(signal.SIGHUP)
-            assert slow.result(20) == (200, "shop-ashop-a")
+    retired_before = len(service.said("workers replaced"))
+
+    def follow() -> float:
+        with suppress(OSError, http.client.HTTPException):
+            service.ask("shop", "/events", 30)
+        return time.monotonic()
+
+    with Load(service, "shop-ashop-a") as load, ThreadPoolExecutor() as pool:
+        slow = pool.submit(service.ask, "shop", "/slow/3.5")
+        stream = pool.submit(follow)
+        load.goes_on(10)
+        service.send(signal.SIGHUP)
+        until(lambda: len(service.said("workers replaced")) > retired_before)
+        retired = time.monotonic()
+        assert slow.result(20) == (200, "shop-ashop-a")
+        assert 5 * 0.75 - 0.5 < stream.result(20) - retired < 5 + 2, "its limit is five seconds"
         until(lambda: not set(service.workers()) & set(old))
     assert load.failures == []
 
 
 def test_a_killed_worker_is_replaced_and_the_other_serves_on(service):
-    number, pid = sorted(service.workers().items())[0]
+    number, pid = min(service.workers().items())
     os.kill(pid, signal.SIGKILL)
     until(lambda: str(number) not in service.status()["workers"], "it stayed on the roster")
     until(lambda: len(service.workers()) == 2 and number not in service.workers(), "it was not replaced")
@@ -120,7 +133,7 @@ def test_without_a_controller_workers_serve_on_and_a_new_one_starts_from_the_sna
 
 
 def test_a_worker_that_hangs_is_killed_because_it_does_not_confirm(service, shop):
-    number, pid = sorted(service.workers().items())[0]
+    number, pid = min(service.workers().items())
     os.kill(pid, signal.SIGSTOP)
     try:
         with backend("shop-b") as other:
@@ -159,8 +172,8 @@ def test_workers_run_as_somebody_who_may_nothing(service):
         assert status["Groups"].strip() == ""
         assert status["NoNewPrivs"] == "1"
         assert all(int(status[name], 16) == 0 for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"))
-        opened = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-        assert not [one for one in opened if one.endswith(("docker.sock", "database.db", "lock", "instance", "stub.sock"))]
+        opened = [fd.readlink() for fd in Path(f"/proc/{pid}/fd").iterdir()]
+        assert not [one for one in opened if one.name in ("docker.sock", "database.db", "lock", "instance", "stub.sock")]
         environ = Path(f"/proc/{pid}/environ").read_text()
         assert "DB_PATH" not in environ
         assert "OTON_" not in environ
@@ -182,7 +195,7 @@ def test_the_proxy_user_can_open_neither_the_engine_nor_the_database_nor_the_sta
         "instance": str(service.state / "instance"),
         "controller's socket": str(service.state / "stub.sock"),
     }[what]
-    if not os.path.exists(place):
+    if not Path(place).exists():
         pytest.skip(f"there is no {place}")
     some_worker = next(iter(service.workers().values()))
     uid = int(Path(f"/proc/{some_worker}/status").read_text().split("Uid:\t")[1].split()[0])

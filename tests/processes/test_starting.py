@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -155,7 +156,7 @@ def test_a_lock_that_was_replaced_meanwhile_is_not_adopted(tmp_path):
 
 def test_what_is_wrong_with_a_handed_down_socket_is_said(service):
     fake_systemd = "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.dup2(int(sys.argv[1]), 3); os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
-    with open("/dev/null") as nothing:
+    with Path("/dev/null").open() as nothing:
         service.environ["LISTEN_FDS"] = "1"
         command = (sys.executable, "-c", fake_systemd, str(nothing.fileno()), str(HERE / "serve.py"))
         service.start(wait=False, command=command, pass_fds=(nothing.fileno(),))

@@ -133,7 +133,7 @@ def test_a_host_and_path_that_another_app_has_is_refused_and_nothing_changes(tmp
     with publishing(tmp_path) as publisher:
         publisher.set_roster([])
         publisher.publish("shop", routes("shop", "a", host="Example.com"))
-        with pytest.raises(Refused, match="blog: route example.com/ belongs to app shop"):
+        with pytest.raises(Refused, match=r"blog: route example\.com/ belongs to app shop"):
             publisher.publish("blog", routes("blog", "b", host="example.com"))
         assert publisher.apps() == ["shop"]
         publisher.publish_many({"shop": None, "blog": routes("blog", "b", host="example.com")})

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from controller.clock import read_boot_id
 from controller.errors import Retry
+from controller.proxy.feed import load_snapshot
 from controller.publisher import Publisher
 from controller.routing.table import Table
 from tests.publisher.fakes import FakeWorker, publishing, routes, until
@@ -52,6 +54,22 @@ def test_a_restart_changes_nothing_and_versions_go_on(tmp_path):
         until(lambda: second.routing("shop").drained == {"old"})
         second.publish("shop", routes("shop", "newer"))
         assert second.table().version == 2
+        worker.close()
+
+
+def test_after_a_reboot_routes_are_kept_and_addresses_are_not(tmp_path):
+    with publishing(tmp_path) as publisher:
+        publisher.publish("shop", routes("shop", "a", draining=("old",)))
+    place = tmp_path / "proxy" / "table.json"
+    place.write_text(place.read_text().replace(read_boot_id(), "another boot"))
+    with publishing(tmp_path) as publisher:
+        publisher.set_roster([1])
+        worker = FakeWorker(tmp_path, 1, table=load_snapshot(place))
+        until(publisher.is_current)
+        assert worker.table.apps == {"shop": routes("shop")}
+        assert publisher.routing("shop").confirmed == routes("shop")
+        assert publisher.routing("shop").drained == frozenset()
+        assert worker.pushes() == []
         worker.close()
 
 
@@ -123,6 +141,6 @@ def test_where_the_snapshot_cannot_be_written_nothing_changes(tmp_path, monkeypa
 def test_workers_may_read_the_snapshot_as_members_of_the_folders_group(tmp_path):
     with publishing(tmp_path) as publisher:
         publisher.publish("shop", routes("shop", "a"))
-        until(lambda: (tmp_path / "proxy" / "feed.sock").exists())
+        until((tmp_path / "proxy" / "feed.sock").exists)
         assert (tmp_path / "proxy" / "table.json").stat().st_mode & 0o777 == 0o640
         assert (tmp_path / "proxy" / "feed.sock").stat().st_mode & 0o777 == 0o660
