@@ -58,7 +58,9 @@ def clean_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _build[T](kind: type[T], stored: Mapping[str, Any], known: Mapping[str, object]) -> T:
+def _build[T](kind: type[T], stored: object, known: Mapping[str, object]) -> T:
+    if not isinstance(stored, dict):
+        raise TypeError(f"found {type(stored).__name__}, allowed: an object")
     given = dict(known)
     fields_of: Any = kind
     for name, field, turn in _readers(fields_of):
