@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,7 +121,8 @@ class Desired:
         watching = threading.Thread(target=self._watcher.run, args=(ended,), name="intake-bell", daemon=True)
         if not self.standings() and not self._root.exists():
             # The first start ever: an empty directory to drop specs into. Later on a missing one is a fault.
-            self._root.mkdir(parents=True)
+            with suppress(OSError):
+                self._root.mkdir(parents=True)
         watching.start()
         try:
             self._keep_looking(stop)

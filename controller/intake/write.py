@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,8 +47,10 @@ def remove(path: Path) -> None:
 
 
 def _save_aside(path: Path, data: bytes, like: os.stat_result | None) -> Path:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    # Always the same name, so that what a crash leaves behind is gone with the next writing.
+    temporary = path.with_name(f".{path.name}.oton.tmp")
     with _removed_on_failure(temporary):
+        temporary.unlink(missing_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         with os.fdopen(descriptor, "wb") as stream:
             if like is not None:

@@ -240,6 +240,30 @@ def test_an_empty_directory_at_start_gives_nothing_up(rig: Rig):
     assert rig.desired.standing("a").held == f"the directory {rig.root} was empty at start"
 
 
+@pytest.mark.parametrize("state", ["missing", "unreadable"])
+def test_a_directory_that_is_not_to_be_read_at_start_gives_nothing_up(
+    rig: Rig, state: str, monkeypatch: pytest.MonkeyPatch
+):
+    apps(rig, "a")
+
+    def refuse(path: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    if state == "missing":
+        rig.root.rename(rig.root.with_name("aside"))
+    else:
+        monkeypatch.setattr("os.listdir", refuse)
+    rig.restart()
+    rig.rest(3600)
+    assert rig.desired.standing("a").held == f"the directory {rig.root} is {state}"
+    monkeypatch.undo()
+    if state == "missing":
+        rig.root.with_name("aside").rename(rig.root)
+    rig.rest(60)
+    assert not rig.held() | rig.gone()
+    assert rig.image("a") == "shop:1"
+
+
 def test_what_was_deleted_while_nobody_looked_is_removed(rig: Rig):
     paths = apps(rig, "abc")
     paths["a"].unlink()

@@ -257,6 +257,14 @@ def test_without_a_directory_an_upload_is_refused(rig: Rig):
         put(rig, "shop", a_document())
 
 
+def test_what_a_crash_left_behind_is_gone_with_the_next_upload(rig: Rig):
+    rig.write(".shop.yaml.oton.tmp", "name: sh")
+    rig.rest(1)
+    assert not rig.desired.problems()
+    put(rig, "shop", a_document())
+    assert listing(rig) == {"shop.yaml": a_document()}
+
+
 def test_while_the_store_is_full_no_file_is_touched(rig: Rig):
     rig.look()
     rig.memory.full = True

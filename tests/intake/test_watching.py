@@ -139,6 +139,24 @@ def test_a_directory_swapped_by_link_is_watched_where_it_leads(tmp_path: Path):
     running.end()
 
 
+def test_a_directory_in_turmoil_ends_neither_the_looks_nor_what_runs(running: Running):
+    running.write("shop.yaml", "shop:1")
+    running.until_image("shop:1")
+    gone = False
+    for number in range(150):
+        shutil.rmtree(running.root, ignore_errors=True)
+        (running.root / "a" / "b").mkdir(parents=True)
+        (running.root / "a" / "link").symlink_to("../a")
+        running.write("a/b/shop.yaml", f"shop:{number}")
+        running.root.rename(running.root.with_name(f"turmoil-{number}"))
+        running.root.mkdir()
+        running.write("x.yaml", f"shop:{number}")
+        gone = gone or running.desired.standing("shop").gone
+    running.until_image("shop:149")
+    assert running.thread.is_alive()
+    assert not gone
+
+
 def test_a_folder_and_its_file_made_at_once_are_found(running: Running):
     for number in range(10):
         folder = running.root / f"a{number}" / "b" / "c"
