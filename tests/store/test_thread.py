@@ -230,3 +230,17 @@ def test_a_listener_that_fails_harms_nobody_else(store: Store):
     assert store.load("shop")[0] == a_memory()
     assert seen == [("release 1: rolling out: spec changed", 1)]
     assert len(store.events()) == 1
+
+
+def test_whether_it_can_be_written_is_found_out_by_writing_but_not_all_the_time(store: Store, clock: MovedClock):
+    before = writes(store)
+    for _ in range(10):
+        store.check_writable()
+    assert writes(store) == before + 1
+    clock.move(6)
+    sql(store, "CREATE TRIGGER full BEFORE INSERT ON counters BEGIN SELECT RAISE(ABORT, 'full'); END")
+    for _ in range(2):
+        with pytest.raises(Broken, match="full"):
+            store.check_writable()
+    sql(store, "DROP TRIGGER full")
+    store.check_writable()
