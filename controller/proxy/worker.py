@@ -118,7 +118,12 @@ class _Worker:
         if self.birth.access_log is not None:
             self._pipe = LogPipe(self.birth.access_log, loop, self._log.warning)
         self._core = self._make_core()
-        self._feed = Feed(worker=self._number, take=self._core.take, complain=self._log.warning)
+        self._feed = Feed(
+            worker=self._number,
+            take=self._core.take,
+            take_certificates=self._take_certificates,
+            complain=self._log.warning,
+        )
         await loop.create_unix_connection(lambda: self._channel, sock=channel)
         loop.add_signal_handler(signal.SIGTERM, self.retire, self.birth.stop_timeout_s)
         tasks = [asyncio.ensure_future(one) for one in (self._feed.run(), self._meter())]
@@ -131,6 +136,11 @@ class _Worker:
     def retire(self, limit_s: float) -> None:
         """Take no new connection, let the open ones end within *limit_s*, then end."""
         self._core.retire(limit_s)
+
+    def _take_certificates(self, pems: Mapping[str, Any]) -> None:
+        refused = self._core.take_certificates({str(host): (str(pem[0]), str(pem[1])) for host, pem in pems.items()})
+        for host, why in refused.items():
+            self._log.warning("certificate not taken for %s: %s", host, why)
 
     def _begin_to_log(self) -> logging.Logger:
         root = logging.getLogger()

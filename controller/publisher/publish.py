@@ -217,13 +217,14 @@ class Publisher:
         if peer.asked:
             self._send(peer, render_line({"send": "table"}))
             return
+        if self._certificates:
+            # Ahead of the table: with that a new worker begins to accept, and needs them for the first handshake.
+            self._send(peer, self._render_certificates())
         if version == self._ledger.table.version and peer.first is not None:
             self._send(peer, render_line({"welcome": version}))
             peer.confirmed, peer.owes_since, peer.hellos = version, None, 0
         else:
             self._send_whole(peer)
-        if self._certificates:
-            self._send(peer, self._render_certificates())
 
     def _adopt(self, peer: Peer, theirs: Table) -> None:
         """Go on from a worker's table where ours was lost: dropping what it routes would cut live apps off."""

@@ -62,6 +62,9 @@ def obey(publisher: Publisher, lock: Lock, refused: list[str], order: dict[str, 
         if "publish" in order:
             publisher.publish_many({app: raw and decode_app(raw) for app, raw in order["publish"].items()})
             return {"version": publisher.table().version}
+        if "certificates" in order:
+            publisher.set_certificates({host: tuple(pair) for host, pair in order["certificates"].items()})
+            return {}
         if "counters" in order:
             return publisher.counters()
         if "status" in order:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import signal
 import socket
@@ -162,3 +163,25 @@ def test_what_is_wrong_with_a_handed_down_socket_is_said(service):
         service.start(wait=False, command=command, pass_fds=(nothing.fileno(),))
         assert service.wait() == 2
     assert "LISTEN_FDS: descriptor 3 is no socket" in one_line(service)
+
+
+def test_the_unit_files_fit_what_the_service_does():
+    folder = HERE.parents[1] / "examples" / "systemd"
+    units = {}
+    for name in ("oton.service", "oton.socket"):
+        units[name] = configparser.ConfigParser(strict=False, interpolation=None)
+        units[name].optionxform = str
+        units[name].read(folder / name)
+    service, sockets = units["oton.service"]["Service"], units["oton.socket"]["Socket"]
+    assert service["Type"] == "notify"
+    assert service["KillMode"] == "mixed", "workers must be told by the supervisor, in its order"
+    assert service["RestartPreventExitStatus"] == "2"
+    assert service["ExecStart"].endswith("/oton serve")
+    assert "HUP" in service["ExecReload"]
+    assert float(service["TimeoutStopSec"]) > load_settings().stop_timeout_s + 5
+    assert sockets["ListenStream"] in service_ports(folder / "oton.service")
+
+
+def service_ports(unit: Path) -> list[str]:
+    words = [word for line in unit.read_text().splitlines() if line.startswith("Environment=") for word in line.split()]
+    return [word.rpartition("=")[2] for word in words if "PORT=" in word]

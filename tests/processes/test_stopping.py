@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -13,8 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import trustme
 
-from tests.processes.service import HERE, Load, Service, backend, until
+from tests.processes.service import HERE, Load, Service, backend, free_port, until
 
 
 @pytest.fixture
@@ -109,6 +112,34 @@ def ask_until_refused(service) -> None:
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         service.ask(timeout_s=1)
+
+
+def test_certificates_go_to_every_worker_and_to_each_that_comes_later_but_never_to_disk(start, shop):
+    tls_port = free_port()
+    service = start(environ={"TLS_PORT": str(tls_port)}, workers=1)
+    authority = trustme.CA()
+    leaf = authority.issue_cert("shop.test")
+    chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems).decode()
+    key = leaf.private_key_pem.bytes().decode()
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+
+    def shake_hands() -> bool:
+        with socket.create_connection(("127.0.0.1", tls_port), timeout=5) as raw:
+            with trusting.wrap_socket(raw, server_hostname="shop.test") as wrapped:
+                wrapped.sendall(b"GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n")
+                return wrapped.recv(15) == b"HTTP/1.1 200 OK"
+
+    with pytest.raises(OSError):
+        shake_hands()
+    service.order(certificates={"shop.test": [chain, key]})
+    until(shake_hands)
+    old = service.workers()
+    os.kill(old[min(old)], signal.SIGKILL)
+    until(lambda: not set(old) & set(service.workers()) and service.is_settled())
+    assert shake_hands()
+    for place in service.state.rglob("*"):
+        assert not place.is_file() or b"PRIVATE KEY" not in place.read_bytes()
 
 
 def test_what_is_still_open_at_the_stop_timeout_is_cut(start):
