@@ -105,6 +105,7 @@ class _Book:
     def __init__(self, asked: Mapping[str, Claims], holdings: Holdings, patient: Collection[str]) -> None:
         self._asked = asked
         self._patient = frozenset(patient)
+        # Those who wait for each other come last, for only they can never be served in any other way.
         self._waits_in_ring = False
         self._fixed = {claim: name for name in sorted(holdings.fixed, reverse=True) for claim in holdings.fixed[name]}
         havers: dict[Claim, list[tuple[bool, bool, bool, str]]] = {}
@@ -125,7 +126,8 @@ class _Book:
     def next_movers(self) -> frozenset[str]:
         """Return the largest set (or else the first single app) that may move beside those that have moved."""
         rest = sorted(self._asked.keys() - self.moved)
-        for self._waits_in_ring in (False, True):
+        for in_ring in (False, True):
+            self._waits_in_ring = in_ring
             for some in (rest, *([app] for app in rest)):
                 if movers := self._largest(some):
                     return movers

@@ -16,8 +16,8 @@ from controller.clock import SystemClock
 from controller.intake.desired import Desired
 from tests.intake.rig import Memory, a_document, swap_link
 
-SOON_S = 5.0
-"""Far above what it takes, far below the look that comes every 15 s in any case."""
+SOON_S = 12.0
+"""Far above what it takes, below the look that comes every 15 s in any case."""
 
 
 class Running:
