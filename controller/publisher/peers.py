@@ -11,6 +11,9 @@ from controller.lines import LineSocket
 CONFIRM_S = 2.0
 """A worker that has not confirmed a table by then is killed and replaced."""
 
+PER_APP_S = 0.002
+"""What each app of a push adds to that: reading a table of thousands takes seconds on a busy machine."""
+
 REGISTER_S = 5.0
 """The same for one that is on the roster and has not registered: starting takes longer than answering."""
 
@@ -32,6 +35,8 @@ class Peer:
     """It has a newer table than we, and we asked for it."""
     owes_since: float | None = None
     """Since when (monotonic) an answer is due; None: none is."""
+    allowance_s: float = CONFIRM_S
+    """How long it may owe what it owes."""
     hellos: int = 0
     """How often it registered since it last confirmed something."""
     drained: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -42,6 +47,12 @@ class Peer:
     def is_synced(self) -> bool:
         """It is registered, and holds nothing that we do not know."""
         return self.line is not None and not self.asked
+
+    def expect(self, apps: int, now: float) -> None:
+        """Note that it owes the confirmation of a push of so many apps."""
+        if self.owes_since is None:
+            self.owes_since, self.allowance_s = now, CONFIRM_S
+        self.allowance_s += apps * PER_APP_S
 
     def has_drained(self, app: str, upstream: str, since: int) -> bool:
         """Say whether it has nothing open on an upstream that may not be picked since version *since*."""
@@ -122,7 +133,7 @@ class Peers:
             if peer.owes_since is None:
                 continue
             peer.owes_since += late_s
-            if now - peer.owes_since > (REGISTER_S if peer.line is None else CONFIRM_S):
+            if now - peer.owes_since > (REGISTER_S if peer.line is None else peer.allowance_s):
                 peer.owes_since = now
                 found.append(peer)
         return found

@@ -211,7 +211,7 @@ class Publisher:
         return peer
 
     def _bring_up_to_date(self, peer: Peer, version: int) -> None:
-        self._expect(peer)
+        peer.expect(0, self._monotonic())
         # Only while we start: later, a worker that claims to know better is wrong, or not ours any more.
         peer.asked = version > self._ledger.table.version and not self._known
         if peer.asked:
@@ -281,7 +281,7 @@ class Publisher:
             self._ledger.enter(draft, changes)
             for peer in self._peers.connected():
                 self._send(peer, line)
-                self._expect(peer)
+                peer.expect(len(changes), self._monotonic())
             bells = self._settle()
         self._server.stir()
         self._ring_all(bells)
@@ -301,11 +301,7 @@ class Publisher:
 
     def _send_whole(self, peer: Peer) -> None:
         self._send(peer, render_line({**encode_table(self._ledger.table), "base": None}))
-        self._expect(peer)
-
-    def _expect(self, peer: Peer) -> None:
-        if peer.owes_since is None:
-            peer.owes_since = self._monotonic()
+        peer.expect(len(self._ledger.table.apps), self._monotonic())
 
     def _send(self, peer: Peer, line: bytes) -> None:
         if peer.line is not None:

@@ -125,10 +125,10 @@ def test_certificates_go_to_every_worker_and_to_each_that_comes_later_but_never_
     authority.configure_trust(trusting)
 
     def shake_hands() -> bool:
-        with socket.create_connection(("127.0.0.1", tls_port), timeout=5) as raw:
-            with trusting.wrap_socket(raw, server_hostname="shop.test") as wrapped:
-                wrapped.sendall(b"GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n")
-                return wrapped.recv(15) == b"HTTP/1.1 200 OK"
+        raw = socket.create_connection(("127.0.0.1", tls_port), timeout=5)
+        with raw, trusting.wrap_socket(raw, server_hostname="shop.test") as wrapped:
+            wrapped.sendall(b"GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n")
+            return wrapped.recv(15) == b"HTTP/1.1 200 OK"
 
     with pytest.raises(OSError):
         shake_hands()

@@ -162,6 +162,26 @@ def test_a_worker_that_owes_its_confirmation_for_two_seconds_is_killed_and_one_t
         good.close()
 
 
+def test_a_table_of_thousands_may_take_longer(tmp_path):
+    killed: list[int] = []
+    now = [100.0]
+    with publishing(tmp_path, kill=killed.append, monotonic=lambda: now[0]) as publisher:
+        publisher.set_roster([1])
+        worker = FakeWorker(tmp_path, 1)
+        until(publisher.is_current)
+        worker.mute = True
+        publisher.publish_many({f"app{n}": routes(f"app{n}", "x") for n in range(1000)})
+        for _ in range(7):
+            now[0] += 0.5
+            publisher.look()
+        assert killed == []
+        for _ in range(2):
+            now[0] += 0.5
+            publisher.look()
+        assert killed == [1]
+        worker.close()
+
+
 def test_time_in_which_we_were_stopped_ourselves_is_not_held_against_the_workers(tmp_path):
     killed: list[int] = []
     now = [100.0]
