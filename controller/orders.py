@@ -110,6 +110,18 @@ class Orders:
 
         return self._audited(verb, app, by, act)
 
+    def act[T](self, verb: str, app: str, by: str, work: Callable[[], T], *, ring: bool = False) -> T:
+        """Do something that is no order of an app (a token, a secret, a route) and leave its audit row."""
+        try:
+            done = work()
+        except ControllerError as error:
+            self._audit(verb, app, by, f"refused: {error}")
+            raise
+        self._audit(verb, app, by, "done")
+        if ring:
+            self._ring(app)
+        return done
+
     def note(self, verb: str, app: str, by: str, outcome: str) -> None:
         """Leave an audit row for something that a person did and that is no order."""
         self._audit(verb, app, by, outcome)

@@ -11,11 +11,14 @@ from starlette.concurrency import run_in_threadpool
 
 from controller.api.auth import Caller, Who, only_seen
 from controller.api.bodies import SPEC_BODY, read_spec
+from controller.api.masking import mask
 from controller.api.parts import Parts
 from controller.api.problems import Problem, no_such_app
+from controller.api.refusals import check_spec, claimed_hosts
 from controller.orders import GIVEN, Accepted
 from controller.plan.situation import Answer, Order, Verb
 from controller.queries import OrderLine, Row, render_release, render_standing, render_step
+from controller.spec.parse import parse_file
 
 NAME = r"^[a-z][a-z0-9-]{0,39}$"
 AppName = Annotated[str, Path(pattern=NAME, description="The app's name", examples=["shop"])]
@@ -105,6 +108,8 @@ def add_changing(router: APIRouter, parts: Parts) -> None:
     async def put_spec(app: AppName, request: Request, who: Who) -> Change:
         who.need("deploy", app)
         data = await read_spec(request)
+        if not who.may("admin"):
+            await run_in_threadpool(check_upload, parts, who, app, data)
         return accept(await run_in_threadpool(parts.orders.apply, app, data, who.name))
 
     @router.delete("/{app}", status_code=202, summary="Take the app's spec away and remove what runs of it")
@@ -135,6 +140,22 @@ def add_plain_order(router: APIRouter, parts: Parts, verb: Verb) -> None:
     )
 
 
+def check_upload(parts: Parts, who: Caller, app: str, data: bytes) -> None:
+    """Raise the 403 where a spec asks for what its bearer may not have; one that is broken is refused elsewhere."""
+    for document in parse_file(data, f"{app}.yaml").documents:
+        if document.spec is not None:
+            check_spec(who, document.spec, hosts_of(parts, app), parts.settings)
+
+
+def hosts_of(parts: Parts, app: str) -> frozenset[str | None]:
+    """Return the hosts that the app has: by its spec in force, and by what serves."""
+    wanted = parts.directory.standing(app).wanted
+    seen = parts.model.seen(app)
+    specs = [wanted.spec] if wanted is not None else []
+    specs += [seen.live.spec] if seen is not None and seen.live is not None else []
+    return frozenset(host for spec in specs for _, host in claimed_hosts(spec))
+
+
 def accept(accepted: Accepted) -> Change:
     """Render an accepted change."""
     return Change(**asdict(accepted))
@@ -162,7 +183,8 @@ def find_app(parts: Parts, app: str) -> Row:
     """Return the app's full view; raises the 404."""
     view = parts.model.app(app)
     if view is not None:
-        return view
+        masked: Row = mask(parts, app, view)
+        return masked
     standing = parts.directory.standings().get(app)
     if standing is None or standing.gone:
         raise no_such_app(app)

@@ -1,17 +1,22 @@
 """
 Who is calling and what that caller may do.
 
-Whoever may open the socket is admin and known by the kernel's word for its user; on TCP a bearer AppToken says.
+Whoever may open the socket is admin and known by the kernel's word for its user, unless it shows a token; on
+TCP a bearer AppToken says. A token's secret is never logged, and wrong ones are answered ever more slowly.
 """
 
 from __future__ import annotations
 
+import asyncio
 import pwd
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import structlog
 from fastapi import Depends
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from controller.api.problems import Problem
@@ -20,6 +25,9 @@ Scope = Literal["read", "deploy", "admin"]
 RANK: dict[str, int] = {"read": 0, "deploy": 1, "admin": 2}
 PEER = "uid:"
 """What our protocol class puts in front of a socket peer's uid; no network address looks like it."""
+PINNED = "token:"
+"""Likewise for a connection that said at its beginning which token all its requests have."""
+LOG = structlog.get_logger("api")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +38,6 @@ class Caller:
     scope: Scope
     apps: frozenset[str] | None = None
     hosts: tuple[str, ...] = ()
-    local: bool = False
 
     def may(self, scope: Scope) -> bool:
         """Say whether its scope is *scope* or above."""
@@ -48,24 +55,58 @@ class Caller:
         if not self.may(scope):
             raise Problem(403, "scope", f"this needs scope {scope}; this token has {self.scope}")
 
+    def need_all(self, scope: Scope) -> None:
+        """Raise the 403 unless it has *scope* and is not limited to some apps."""
+        self.need(scope)
+        if self.apps is not None:
+            raise Problem(403, "not-your-app", "this needs a token that is not limited to some apps")
 
-Check = Callable[[HTTPConnection, str], Caller | None]
-"""Turns a bearer token into a caller; None where it is wrong, expired or revoked."""
 
+class Gate:
+    """Checks tokens: the right ones at once, wrong ones the more slowly the more of them a client shows."""
 
-def identify(connection: HTTPConnection) -> Caller:
-    """Return the caller of a request. Raises the 401 where nobody vouches for it."""
-    client = connection.client
-    if client is not None and client.host.startswith(PEER):
-        return Caller(name=name_of(client.host.removeprefix(PEER)), scope="admin", local=True)
-    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-    check: Check | None = getattr(connection.app.state, "check_token", None)
-    if check is None or scheme.lower() != "bearer" or not token.strip():
-        raise Problem(401, "no-token", "this needs a token: Authorization: Bearer oton_…")
-    caller = check(connection, token.strip())
-    if caller is None:
+    FORGET_S = 60.0
+    LONGEST_S = 2.0
+    CLIENTS = 1000
+
+    def __init__(self, verify: Callable[[str], Any]) -> None:
+        self._verify = verify
+        self._failures: dict[str, tuple[int, float]] = {}
+
+    async def check(self, client: str, token: str) -> Caller:
+        """Return who shows *token*. Raises the 401, after a while, for a wrong one."""
+        principal = await run_in_threadpool(self._verify, token)
+        if principal is not None:
+            return Caller(
+                name=f"token {principal.name}", scope=principal.scope, apps=principal.apps, hosts=principal.hosts
+            )
+        count = self._count(client)
+        LOG.warning("a token was refused", client=client, times=count)
+        await asyncio.sleep(min(self.LONGEST_S, 0.02 * 2**count))
         raise Problem(401, "bad-token", "this token is not valid (any more)")
-    return caller
+
+    def _count(self, client: str) -> int:
+        now = time.monotonic()
+        if len(self._failures) > self.CLIENTS:
+            self._failures = {one: seen for one, seen in self._failures.items() if now - seen[1] < self.FORGET_S}
+        count, last = self._failures.get(client, (0, now))
+        count = min(count + 1, 10) if now - last < self.FORGET_S else 1
+        self._failures[client] = (count, now)
+        return count
+
+
+async def identify(connection: HTTPConnection) -> Caller:
+    """Return the caller of a request. Raises the 401 where nobody vouches for it."""
+    client = connection.client.host if connection.client is not None else ""
+    gate: Gate = connection.app.state.gate
+    if client.startswith(PINNED):
+        return await gate.check("a pinned connection", client.removeprefix(PINNED))
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return await gate.check(client, token.strip())
+    if client.startswith(PEER):
+        return Caller(name=name_of(client.removeprefix(PEER)), scope="admin")
+    raise Problem(401, "no-token", "this needs a token: Authorization: Bearer oton_…")
 
 
 def name_of(uid: str) -> str:

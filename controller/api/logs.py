@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from controller.api.apps import AppName, find_app
 from controller.api.auth import Who
 from controller.api.events import Wakers
+from controller.api.masking import mask
 from controller.api.parts import Parts
 from controller.api.problems import Problem
 from controller.api.streams import Following, Hose, Threads
@@ -81,13 +82,13 @@ def find_replicas(parts: Parts, app: str, release: int | None) -> list[Replica]:
     return [one for one in replicas if one.kind in KINDS and release in (None, one.release)]
 
 
-def render_log(replica: Replica, line: Any) -> bytes:
-    """Render one line."""
+def render_log(parts: Parts, replica: Replica, line: Any) -> bytes:
+    """Render one line, with what is secret in it as `***`."""
     shown = {
         "time": render_time(line.wall) if line.wall else None,
         "replica": replica.name,
         "release": replica.release,
-        "text": line.text,
+        "text": mask(parts, replica.app, line.text),
     }
     return json.dumps(shown, ensure_ascii=False).encode() + b"\n"
 
@@ -97,7 +98,7 @@ def past_logs(parts: Parts, replicas: Iterable[Replica], lines: int, since: floa
 
     def read(replica: Replica) -> Iterator[tuple[float, str, bytes]]:
         for line in open_log(parts, replica, lines, since, follow=False):
-            yield line.wall, replica.name, render_log(replica, line)
+            yield line.wall, replica.name, render_log(parts, replica, line)
 
     merged = heapq.merge(*(read(one) for one in replicas), key=lambda entry: entry[:2])
     return (text for _, _, text in deque(merged, maxlen=lines))
@@ -128,7 +129,7 @@ class Tail:
             log = await run_in_threadpool(partial(open_log, self._parts, replica, lines, since, follow=True))
             close = getattr(log, "close", lambda: None)
             try:
-                self._hose.add(f"logs {replica.name}", log, close, partial(render_log, replica))
+                self._hose.add(f"logs {replica.name}", log, close, partial(render_log, self._parts, replica))
             except Problem:
                 close()
                 raise

@@ -13,7 +13,8 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controller.api import apps, events, logs, problems, service, shell, specs
+from controller.api import apps, documents, events, logs, problems, secrets, service, shell, specs, tokens
+from controller.api.auth import Gate
 from controller.api.parts import Parts
 from controller.api.sockets import PeerHttp, PeerWebSocket
 from controller.api.streams import Threads
@@ -31,20 +32,23 @@ def build_api(parts: Parts) -> FastAPI:
         title="Oton Pilot",
         summary="Deploys containers behind its own proxy, without a lost request",
         version=parts.version or "0",
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
-        openapi_url="/v1/openapi.json",
+        openapi_url=None,
         responses={"default": problems.DOCUMENTED},
     )
     api.state.wakers = events.Wakers()
     threads = api.state.threads = Threads()
-    api.state.check_token = None
+    api.state.gate = Gate(parts.ledger.tokens.verify)
     problems.install(api)
     api.include_router(service.build_router(parts))
+    api.include_router(documents.build_router())
     api.include_router(specs.build_router(parts))
     api.include_router(apps.build_router(parts))
     api.include_router(logs.build_router(parts, threads))
     api.include_router(shell.build_router(parts, threads))
+    api.include_router(secrets.build_router(parts))
+    api.include_router(tokens.build_router(parts))
     api.include_router(events.build_router(parts.ledger, api.state.wakers))
     api.add_middleware(Frame, version=parts.version)
     return api

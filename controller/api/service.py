@@ -71,7 +71,7 @@ def add_known(router: APIRouter, parts: Parts) -> None:
 
     @router.get("/v1/doctor", summary="What is wrong on this machine, and how to mend it")
     def doctor(who: Who) -> list[Row]:
-        who.need("admin")
+        who.need_all("admin")
         return [render_check(one) for one in examine(parts)]
 
     @router.get("/metrics", summary="Prometheus", response_class=Response)

@@ -99,7 +99,7 @@ async def serve(
 async def admit(parts: Parts, socket: WebSocket, app: str) -> Caller | None:
     """Accept the connection, or answer it with the problem."""
     try:
-        who = identify(socket)
+        who = await identify(socket)
         who.need("deploy", app)
         if parts.model.seen(app) is None:
             raise no_such_app(app)

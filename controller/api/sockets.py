@@ -15,11 +15,14 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
-from controller.api.auth import PEER
+from controller.api.auth import PEER, PINNED
 from controller.errors import Refused
 
 GROUP = "oton"
 BACKLOG = 128
+PIN = b"OTON-TOKEN "
+"""How a connection on the socket begins whose requests all have one token."""
+PIN_BYTES = 200
 
 
 def open_socket(path: Path) -> socket.socket:
@@ -109,12 +112,42 @@ def peer_of(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
 
 
 class PeerHttp(HttpToolsProtocol):
-    """HTTP that names the user on the other end of the socket as the client."""
+    """
+    HTTP that names the user on the other end of the socket as the client.
+
+    A connection on the socket may begin with a line `OTON-TOKEN oton_…`: then all its requests have that token's
+    rights, whatever they say themselves. `dial-stdio --token-file` limits an ssh key by it.
+    """
+
+    _held: bytes | None = b""
 
     def connection_made(self, transport: Any) -> None:
         """Note who connected."""
         super().connection_made(transport)
-        self.client = peer_of(transport) or self.client
+        peer = peer_of(transport)
+        self.client = peer or self.client
+        self._held = b"" if peer is not None else None
+
+    def data_received(self, data: bytes) -> None:
+        """Take a first line that pins the token out of what arrives."""
+        if self._held is None:
+            super().data_received(data)
+            return
+        self._held += data
+        if len(self._held) < len(PIN) and PIN.startswith(self._held):
+            return
+        head, self._held = self._held, None
+        if head.startswith(PIN):
+            line, ended, head = head.partition(b"\n")
+            if not ended and len(line) < PIN_BYTES:
+                self._held = line
+                return
+            if not ended:
+                self.send_400_response("The first line is too long.")
+                return
+            self.client = (PINNED + line.removeprefix(PIN).decode("latin-1").strip(), 0)
+        if head:
+            super().data_received(head)
 
 
 class PeerWebSocket(WSProtocol):
@@ -122,5 +155,35 @@ class PeerWebSocket(WSProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """Note who connected."""
+        before = transport.get_protocol()
         super().connection_made(transport)
-        self.client = peer_of(transport) or self.client
+        # An upgraded connection stays whose it was: a pinned token above all.
+        self.client = before.client if isinstance(before, PeerHttp) else peer_of(transport) or self.client
+
+
+def open_tcp(address: tuple[str, int]) -> socket.socket:
+    """Return the listening socket of OTON_API. Raises Refused where the address is taken or not ours."""
+    host, port = address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        why = error.strerror or str(error)
+        raise Refused(f'OTON_API: found "{host}:{port}": {why}; choose another, or set it to off') from error
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def open_sockets(path: Path, api: tuple[str, int] | None) -> list[socket.socket]:
+    """Return all that the API listens on: the Unix socket, and OTON_API unless it is off."""
+    tcp = [] if api is None else [open_tcp(api)]
+    try:
+        return [open_socket(path), *tcp]
+    except Refused:
+        for listener in tcp:
+            listener.close()
+        raise

@@ -7,10 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
+from controller.api.apps import hosts_of
 from controller.api.auth import Who
 from controller.api.bodies import SPEC_BODY, read_spec
 from controller.api.parts import Parts
 from controller.api.problems import Problem
+from controller.api.refusals import check_spec
 from controller.plan.situation import Situation, Standing
 from controller.queries import Row
 from controller.spec.diff import diff_specs
@@ -36,6 +38,7 @@ def build_router(parts: Parts) -> APIRouter:
         specs = read_good(await read_spec(request))
         for spec in specs:
             who.need("deploy", spec.name)
+            check_spec(who, spec, hosts_of(parts, spec.name), parts.settings)
         return await run_in_threadpool(lambda: [foresee(parts, spec) for spec in specs])
 
     return router

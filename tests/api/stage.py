@@ -205,6 +205,7 @@ class Stage:
 
     path: Path
     plays: dict[str, Play] = field(default_factory=dict)
+    settings: Any = None
 
     def __post_init__(self) -> None:
         self.clock = SystemClock()
@@ -227,6 +228,7 @@ class Stage:
             preview=lambda situation, spec: (f"start {spec.name}-r{situation.memory.last_release + 1}-1",),
             version="1.2.3",
             instance="abcdef012345",
+            settings=self.settings,
         )
 
     @property

@@ -1,0 +1,128 @@
+"""
+What a spec may not ask for when it comes by a token that is not admin: whatever would reach beyond its own app.
+
+Pure but for following links of host paths, which is where a bind would end up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from controller.api.auth import Caller
+from controller.api.problems import Problem
+from controller.spec.model import AppSpec, Volume
+
+SOCKETS = ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock")
+"""Whoever may open one of these owns the machine."""
+
+
+class Allowed(Protocol):
+    """What the server's settings let such specs have."""
+
+    @property
+    def allow_binds(self) -> tuple[str, ...]: ...
+    @property
+    def allow_caps(self) -> tuple[str, ...]: ...
+    @property
+    def allow_networks(self) -> tuple[str, ...]: ...
+    @property
+    def docker_host(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One field that may not be, and why."""
+
+    field: str
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """The refusal in one line."""
+        return f"{self.field}: {self.reason}"
+
+
+def check_spec(who: Caller, spec: AppSpec, had: frozenset[str | None], settings: Allowed) -> None:
+    """Raise the 403 with every field that *who* may not ask for; *had* are the hosts that the app has already."""
+    if who.may("admin"):
+        return
+    found = list(find_refusals(spec, had, who.hosts, settings))
+    if found:
+        lines = [one.text for one in found]
+        fields = [one.field for one in found]
+        raise Problem(403, "not-allowed", f"this token may not ask for: {lines[0]}", problems=lines, fields=fields)
+
+
+def find_refusals(
+    spec: AppSpec, had: frozenset[str | None], patterns: tuple[str, ...], settings: Allowed
+) -> Iterator[Refusal]:
+    """Yield everything that a token which is not admin may not ask for."""
+    for index, volume in enumerate(spec.volumes):
+        yield from refuse_volume(f"volumes[{index}]", volume, settings)
+    for index, name in enumerate(spec.cap_add):
+        if plain_cap(name) not in {plain_cap(one) for one in settings.allow_caps}:
+            yield Refusal(f"cap_add[{index}]", f"{name} is not among the server's OTON_ALLOW_CAPS")
+    for index, name in enumerate(spec.networks):
+        if name not in settings.allow_networks:
+            yield Refusal(f"networks[{index}]", f"{name} is not among the server's OTON_ALLOW_NETWORKS")
+    if spec.proxy.addons:
+        yield Refusal("proxy.addons", "addons run inside the service and need an admin token")
+    for field, host in claimed_hosts(spec):
+        if host not in had:
+            yield from refuse_host(field, host, patterns)
+
+
+def claimed_hosts(spec: AppSpec) -> Iterator[tuple[str, str | None]]:
+    """Yield every host that a spec claims on the public side, with its field."""
+    for index, route in enumerate(spec.routes):
+        yield f"routes[{index}].host", route.host
+    if spec.preview_host is not None:
+        yield "strategy.preview_host", spec.preview_host
+
+
+def refuse_host(field: str, host: str | None, patterns: tuple[str, ...]) -> Iterator[Refusal]:
+    """Yield why a host that the app does not have yet may not be claimed."""
+    if host is None:
+        yield Refusal(field, "a route for any host needs an admin token")
+    elif host.startswith("*."):
+        yield Refusal(field, f"{host} is a wildcard and needs an admin token")
+    elif not any(covers(pattern, host) for pattern in patterns):
+        yield Refusal(field, f"{host} is neither a host of this app nor among the token's --host")
+
+
+def covers(pattern: str, host: str) -> bool:
+    """Say whether a token's host pattern (exact, or `*.` for one label) covers *host*."""
+    pattern = pattern.lower()
+    if pattern.startswith("*."):
+        return "." in host and host.partition(".")[2] == pattern[2:]
+    return host == pattern
+
+
+def plain_cap(name: str) -> str:
+    """Return a capability's name as the kernel's list has it, without CAP_."""
+    return name.upper().removeprefix("CAP_")
+
+
+def refuse_volume(field: str, volume: Volume, settings: Allowed) -> Iterator[Refusal]:
+    """Yield why a volume may not be mounted."""
+    if volume.external:
+        yield Refusal(field, f"{volume.source} is external: it belongs to somebody else")
+    if volume.type != "bind":
+        return
+    # A link inside an allowed directory must not lead out of it.
+    place = Path(os.path.realpath(volume.source))
+    if reaches_socket(place, settings.docker_host):
+        yield Refusal(field, f"{volume.source} would hand over the engine's socket, which is never allowed")
+    elif not any(place.is_relative_to(os.path.realpath(allowed)) for allowed in settings.allow_binds):
+        yield Refusal(field, f"{volume.source} is not below any of the server's OTON_ALLOW_BINDS")
+
+
+def reaches_socket(place: Path, docker_host: str | None) -> bool:
+    """Say whether a bind of *place* holds an engine's socket."""
+    own = [docker_host.removeprefix("unix://")] if docker_host is not None and docker_host.startswith("unix://") else []
+    real = [Path(os.path.realpath(socket)) for socket in (*SOCKETS, *own)]
+    return any(socket.is_relative_to(place) for socket in (*real, *map(Path, SOCKETS)))
