@@ -18,6 +18,7 @@ class FakeWorld:
     """The fake engine and the hands that act on it from outside."""
 
     def __init__(self) -> None:
+        self.app = "shop"
         self.rung: list[str] = []
         self.fake = FakeEngine(self.rung.append)
         self.engine: Engine = self.fake
@@ -25,8 +26,8 @@ class FakeWorld:
         self.fake.any_image = False
         self.fake.images[IMAGE] = Image(id=self.image)
 
-    def plan(self, app: str = "shop", **fields: Any) -> ContainerPlan:
-        return a_plan(app, image=fields.pop("image", self.image), **fields)
+    def plan(self, app: str = "", **fields: Any) -> ContainerPlan:
+        return a_plan(app or self.app, image=fields.pop("image", self.image), **fields)
 
     def plan_that(self, *, ends: int = 0, says: tuple[str, ...] = (), **fields: Any) -> ContainerPlan:
         made = f"sha256:{ends:064}"
@@ -54,11 +55,12 @@ class RealWorld:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
+        self.app = bench.app
         self.rung = bench.rung
         self.engine: Engine = bench.engine
         self.image = bench.image
 
-    def plan(self, app: str = "shop", **fields: Any) -> ContainerPlan:
+    def plan(self, app: str = "", **fields: Any) -> ContainerPlan:
         # With an init as process 1 the sleeper ends at SIGTERM, as an app would.
         return self.bench.plan(app, init=True, **fields)
 
@@ -103,8 +105,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     shared.clear()
 
 
-def only(world: World, app: str = "shop") -> Replica:
-    (replica,) = world.engine.observe(app)
+def only(world: World) -> Replica:
+    (replica,) = world.engine.observe(world.app)
     return replica
 
 
@@ -115,7 +117,7 @@ def is_in(world: World, state: str) -> bool:
 def test_a_started_replica_is_seen_with_all_that_it_was_made_for(world: World) -> None:
     made = world.engine.start(world.plan(release=4, index=2, digest="d4", port=8000))
     seen = only(world)
-    assert (seen.id, seen.name, seen.app) == (made, "shop-r4-2", "shop")
+    assert (seen.id, seen.name, seen.app) == (made, f"{world.app}-r4-2", world.app)
     assert (seen.release, seen.index, seen.digest, seen.image_id) == (4, 2, "d4", world.image)
     assert (seen.kind, seen.state, seen.exit_code, seen.drift) == ("replica", "running", None, "")
     assert (bool(seen.address), seen.port) == (True, 8000)
@@ -124,16 +126,20 @@ def test_a_started_replica_is_seen_with_all_that_it_was_made_for(world: World) -
 
 def test_starting_twice_makes_one_container(world: World) -> None:
     assert world.engine.start(world.plan()) == world.engine.start(world.plan())
-    assert len(world.engine.observe("shop")) == 1
+    assert len(world.engine.observe(world.app)) == 1
 
 
 def test_replicas_come_sorted_and_by_app(world: World) -> None:
-    for app, release, index in (("shop", 2, 1), ("shop", 1, 2), ("blog", 1, 1), ("shop", 1, 1)):
+    for app, release, index in ((world.app, 2, 1), (world.app, 1, 2), (f"a-{world.app}", 1, 1), (world.app, 1, 1)):
         world.engine.start(world.plan(app, release=release, index=index))
     everything = world.engine.observe_all()
-    assert list(everything) == ["blog", "shop"]
-    assert [each.name for each in everything["shop"]] == ["shop-r1-1", "shop-r1-2", "shop-r2-1"]
-    assert world.engine.observe("shop") == everything["shop"]
+    assert list(everything) == [f"a-{world.app}", world.app]
+    assert [each.name for each in everything[world.app]] == [
+        f"{world.app}-r1-1",
+        f"{world.app}-r1-2",
+        f"{world.app}-r2-1",
+    ]
+    assert world.engine.observe(world.app) == everything[world.app]
     assert world.engine.observe("nobody") == ()
 
 
@@ -169,7 +175,7 @@ def test_removing_is_harmless_twice(world: World) -> None:
     wait_for(lambda: is_in(world, "exited"))
     world.engine.remove(made)
     world.engine.remove(made)
-    assert world.engine.observe("shop") == ()
+    assert world.engine.observe(world.app) == ()
 
 
 def test_an_exited_one_is_started_again_with_the_same_id(world: World) -> None:
@@ -185,7 +191,7 @@ def test_an_exit_is_seen_with_its_code_and_rings(world: World) -> None:
     world.engine.start(world.plan_that(ends=3))
     wait_for(lambda: is_in(world, "exited"))
     assert only(world).exit_code == 3
-    wait_for(lambda: "shop" in world.rung)
+    wait_for(lambda: world.app in world.rung)
 
 
 def test_a_death_from_outside_rings_and_the_next_look_is_right(world: World) -> None:
@@ -193,7 +199,7 @@ def test_a_death_from_outside_rings_and_the_next_look_is_right(world: World) -> 
     assert is_in(world, "running")
     world.rung.clear()
     world.end(made)
-    wait_for(lambda: "shop" in world.rung)
+    wait_for(lambda: world.app in world.rung)
     wait_for(lambda: is_in(world, "exited"))
 
 
@@ -208,7 +214,7 @@ def test_a_paused_one_is_seen_paused_and_can_be_stopped(world: World) -> None:
 def test_one_that_vanished_is_not_there_and_acting_on_it_says_look_again(world: World) -> None:
     made = world.engine.start(world.plan())
     world.vanish(made)
-    assert world.engine.observe("shop") == ()
+    assert world.engine.observe(world.app) == ()
     for act in (world.engine.signal_stop, world.engine.kill, world.engine.restart, world.engine.tail):
         with pytest.raises(Stale):
             act(made)
@@ -220,9 +226,9 @@ def test_a_dead_one_in_the_slot_does_not_stop_a_new_one(world: World) -> None:
     wait_for(lambda: is_in(world, "exited"))
     alive = world.engine.start(world.plan())
     assert alive != dead
-    assert {each.name: each.state for each in world.engine.observe("shop")} == {
-        "shop-r1-1": "exited",
-        "shop-r1-1-2": "running",
+    assert {each.name: each.state for each in world.engine.observe(world.app)} == {
+        f"{world.app}-r1-1": "exited",
+        f"{world.app}-r1-1-2": "running",
     }
 
 
@@ -230,7 +236,7 @@ def test_another_digest_in_the_slot_is_another_container(world: World) -> None:
     first = world.engine.start(world.plan(digest="one"))
     second = world.engine.start(world.plan(digest="two"))
     assert first != second
-    assert len(world.engine.observe("shop")) == 2
+    assert len(world.engine.observe(world.app)) == 2
 
 
 def test_a_before_command_runs_once_however_often_it_is_asked_for(world: World) -> None:
@@ -239,7 +245,7 @@ def test_a_before_command_runs_once_however_often_it_is_asked_for(world: World) 
     wait_for(lambda: is_in(world, "exited"))
     assert world.engine.start(plan) == made
     seen = only(world)
-    assert (seen.kind, seen.exit_code, seen.name) == ("before", 5, "shop-r1-before")
+    assert (seen.kind, seen.exit_code, seen.name) == ("before", 5, f"{world.app}-r1-before")
 
 
 def test_the_last_lines_come_oldest_first(world: World) -> None:
@@ -251,21 +257,21 @@ def test_the_last_lines_come_oldest_first(world: World) -> None:
 def test_what_cannot_start_is_refused_and_leaves_nothing(world: World) -> None:
     with pytest.raises(Refused, match=r"no-such-program.*not found"):
         world.engine.start(world.plan_that_cannot_start())
-    assert world.engine.observe("shop") == ()
+    assert world.engine.observe(world.app) == ()
 
 
 def test_a_local_image_resolves_to_its_id(world: World) -> None:
-    world.engine.resolve("shop/1", IMAGE, "missing")
-    wait_for(lambda: world.engine.resolutions("shop")["shop/1"].state == "done")
-    done = world.engine.resolutions("shop")["shop/1"]
+    world.engine.resolve(f"{world.app}/1", IMAGE, "missing")
+    wait_for(lambda: world.engine.resolutions(world.app)[f"{world.app}/1"].state == "done")
+    done = world.engine.resolutions(world.app)[f"{world.app}/1"]
     assert (done.image_id, done.healthcheck, done.error) == (world.image, False, "")
-    assert "shop" in world.rung
-    assert world.engine.resolutions("sho") == {}
+    assert world.app in world.rung
+    assert world.engine.resolutions(world.app[:-1]) == {}
 
 
 def test_a_missing_image_that_may_not_be_pulled_fails_at_once(world: World) -> None:
-    world.engine.resolve("shop/1", "oton-test-nowhere:1", "never")
-    failed = world.engine.resolutions("shop")["shop/1"]
+    world.engine.resolve(f"{world.app}/1", "oton-test-nowhere:1", "never")
+    failed = world.engine.resolutions(world.app)[f"{world.app}/1"]
     assert failed.state == "failed"
     assert "oton-test-nowhere:1" in failed.error
     assert "never" in failed.error

@@ -128,6 +128,8 @@ class Bench:
     def __init__(self, state: Path | None = None, **settings: Any) -> None:
         self.instance = f"test-{uuid.uuid4().hex[:12]}"
         self.network = f"oton-{self.instance}"
+        self.app = f"shop-{self.instance[-6:]}"
+        """A name that nobody else on this engine has."""
         self.rung: list[str] = []
         self.image = make_images()
         self.state = state
@@ -143,9 +145,9 @@ class Bench:
             instance=self.instance, ring=self.rung.append, state=self.state, **{**self.settings, **settings}
         )
 
-    def plan(self, app: str = "shop", **fields: Any) -> ContainerPlan:
+    def plan(self, app: str = "", **fields: Any) -> ContainerPlan:
         """Return a plan whose image is there."""
-        return a_plan(app, image=fields.pop("image_id", self.image), **fields)
+        return a_plan(app or self.app, image=fields.pop("image_id", self.image), **fields)
 
     def follow(self, *runs: Callable[[threading.Event], None]) -> None:
         """Run loops of the edge in threads until the end of the test."""

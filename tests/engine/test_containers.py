@@ -91,25 +91,25 @@ def test_every_field_of_the_container_part_works(bench: Bench, tmp_path: Any) ->
         assert (seen["Config"]["StopSignal"], seen["Config"]["StopTimeout"]) == ("SIGQUIT", 3)
         assert seen["Config"]["Labels"]["team"] == "a"
         assert set(seen["NetworkSettings"]["Networks"]) == {bench.network, extra}
-        volume = bench.client.inspect_volume("shop_data")
+        volume = bench.client.inspect_volume(f"{bench.app}_data")
         assert volume["Labels"]["oton.instance"] == bench.instance
-        (replica,) = bench.engine.observe("shop")
+        (replica,) = bench.engine.observe(bench.app)
         assert replica.drift == ""
     finally:
         bench.clear()
         bench.client.remove_network(extra)
         bench.client.remove_volume(theirs)
-        bench.client.remove_volume("shop_data")
+        bench.client.remove_volume(f"{bench.app}_data")
 
 
 def test_a_replica_answers_at_the_address_that_we_gave(bench: Bench) -> None:
     bench.engine.start(bench.plan(command=WEB, port=8000))
-    (replica,) = bench.engine.observe("shop")
+    (replica,) = bench.engine.observe(bench.app)
     assert wait_for(lambda: _try(replica.address, replica.port)) == b"hello\n"
     seen = bench.client.inspect_container(replica.id)
     mine = seen["NetworkSettings"]["Networks"][bench.network]
     assert mine["IPAMConfig"]["IPv4Address"] == replica.address
-    assert "shop" in mine["Aliases"]
+    assert bench.app in mine["Aliases"]
 
 
 def _try(address: str | None, port: int | None) -> bytes:
@@ -122,11 +122,11 @@ def _try(address: str | None, port: int | None) -> bytes:
 def test_with_published_ports_it_answers_on_loopback() -> None:
     with a_bench(upstream="port") as bench:
         bench.engine.start(bench.plan(command=WEB, port=8000))
-        (replica,) = bench.engine.observe("shop")
+        (replica,) = bench.engine.observe(bench.app)
         assert replica.address == "127.0.0.1"
         assert replica.port != 8000
         assert wait_for(lambda: _try(replica.address, replica.port)) == b"hello\n"
-        (listed,) = bench.engine.observe_all()["shop"]
+        (listed,) = bench.engine.observe_all()[bench.app]
         assert listed == replica
 
 
@@ -137,31 +137,31 @@ def test_a_stop_signal_is_the_containers_own(bench: Bench) -> None:
     before = time.monotonic()
     bench.engine.signal_stop(made)
     assert time.monotonic() - before < 1
-    wait_for(lambda: bench.engine.observe("shop")[0].state == "exited")
-    assert bench.engine.observe("shop")[0].exit_code == 7
+    wait_for(lambda: bench.engine.observe(bench.app)[0].state == "exited")
+    assert bench.engine.observe(bench.app)[0].exit_code == 7
     assert bench.engine.tail(made)[-1] == "got QUIT"
 
 
 def test_a_health_command_becomes_the_containers_healthcheck(bench: Bench) -> None:
     health = {"command": "echo looking; test -f /tmp/good", "interval": "100ms", "failures": 1}
     made = bench.engine.start(bench.plan(health=health))
-    sick = wait_for(lambda: [one for one in bench.engine.observe("shop") if one.health == "unhealthy"])
+    sick = wait_for(lambda: [one for one in bench.engine.observe(bench.app) if one.health == "unhealthy"])
     assert sick[0].health_log == "looking"
     inside(bench, made, "touch", "/tmp/good")
-    wait_for(lambda: bench.engine.observe("shop")[0].health == "healthy")
+    wait_for(lambda: bench.engine.observe(bench.app)[0].health == "healthy")
 
 
 def test_an_images_own_healthcheck_is_known(bench: Bench) -> None:
-    bench.engine.resolve("shop/1", CHECKED, "missing")
-    assert bench.engine.resolutions("shop")["shop/1"].healthcheck
+    bench.engine.resolve(f"{bench.app}/1", CHECKED, "missing")
+    assert bench.engine.resolutions(bench.app)[f"{bench.app}/1"].healthcheck
     bench.engine.start(bench.plan(image_id=image_id(CHECKED)))
-    wait_for(lambda: bench.engine.observe("shop")[0].health == "healthy")
+    wait_for(lambda: bench.engine.observe(bench.app)[0].health == "healthy")
 
 
 def test_an_out_of_memory_kill_is_told(bench: Bench) -> None:
     # tail buffers an endless line until the limit is reached.
     bench.engine.start(bench.plan(command=["tail", "/dev/zero"], resources={"memory": "8M"}))
-    (dead,) = wait_for(lambda: [one for one in bench.engine.observe("shop") if one.state == "exited"])
+    (dead,) = wait_for(lambda: [one for one in bench.engine.observe(bench.app) if one.state == "exited"])
     assert (dead.oom_killed, dead.exit_code) == (True, 137)
 
 
@@ -227,13 +227,13 @@ def test_a_lost_reply_to_stop_and_remove_is_harmless(bench: Bench, relay: Relay)
     relay.lose_reply("POST .*/kill")
     with pytest.raises(Retry):
         engine.signal_stop(made)
-    wait_for(lambda: engine.observe("shop")[0].state == "exited")
+    wait_for(lambda: engine.observe(bench.app)[0].state == "exited")
     engine.signal_stop(made)
     relay.lose_reply("DELETE ")
     with pytest.raises(Retry):
         engine.remove(made)
     engine.remove(made)
-    assert engine.observe("shop") == ()
+    assert engine.observe(bench.app) == ()
 
 
 def test_a_restart_of_ours_between_create_and_start_goes_on_with_that_container(bench: Bench, relay: Relay) -> None:
@@ -245,7 +245,7 @@ def test_a_restart_of_ours_between_create_and_start_goes_on_with_that_container(
         plan = bench.plan(networks=[extra])
         with pytest.raises(Retry):
             engine.start(plan)
-        (begun,) = bench.another().observe("shop")
+        (begun,) = bench.another().observe(bench.app)
         assert begun.state == "created"
         assert bench.another().start(plan) == begun.id
         joined = bench.client.inspect_container(begun.id)["NetworkSettings"]["Networks"]
@@ -257,7 +257,7 @@ def test_a_restart_of_ours_between_create_and_start_goes_on_with_that_container(
 
 def test_an_address_that_somebody_else_took_is_passed_over(bench: Bench) -> None:
     bench.engine.start(bench.plan())
-    (first,) = bench.engine.observe("shop")
+    (first,) = bench.engine.observe(bench.app)
     assert first.address is None or first.address  # the worker has no port
     mine = bench.client.inspect_container(first.id)["NetworkSettings"]["Networks"][bench.network]["IPAddress"]
     taken = f"{mine.rsplit('.', 1)[0]}.{int(mine.rsplit('.', 1)[1]) + 1}"
@@ -270,7 +270,7 @@ def test_an_address_that_somebody_else_took_is_passed_over(bench: Bench) -> None
         with pytest.raises(Retry, match="address"):
             bench.engine.start(bench.plan(index=2))
         bench.engine.start(bench.plan(index=2))
-        assert [one.state for one in bench.engine.observe("shop")] == ["running", "running"]
+        assert [one.state for one in bench.engine.observe(bench.app)] == ["running", "running"]
     finally:
         bench.client.remove_container(squatter, force=True)
 
@@ -279,7 +279,7 @@ def test_a_network_that_a_hand_removed_is_made_again() -> None:
     with a_bench() as bench:
         first = bench.engine.start(bench.plan())
         bench.engine.kill(first)
-        wait_for(lambda: bench.engine.observe("shop")[0].state == "exited")
+        wait_for(lambda: bench.engine.observe(bench.app)[0].state == "exited")
         bench.engine.remove(first)
         bench.client.remove_network(bench.network)
 
@@ -291,16 +291,16 @@ def test_a_network_that_a_hand_removed_is_made_again() -> None:
             return True
 
         wait_for(starts)
-        assert [one.state for one in bench.engine.observe("shop")] == ["running"]
+        assert [one.state for one in bench.engine.observe(bench.app)] == ["running"]
 
 
 @pytest.mark.parametrize("trouble", ["network removed", "address taken"])
 def test_an_exited_container_is_started_again_though_its_place_is_gone(trouble: str) -> None:
     with a_bench() as bench:
         made = bench.engine.start(bench.plan(command=WEB, port=8000))
-        (first,) = bench.engine.observe("shop")
+        (first,) = bench.engine.observe(bench.app)
         bench.engine.kill(made)
-        wait_for(lambda: bench.engine.observe("shop")[0].state == "exited")
+        wait_for(lambda: bench.engine.observe(bench.app)[0].state == "exited")
         if trouble == "network removed":
             bench.client.remove_network(bench.network)
         else:
@@ -311,20 +311,20 @@ def test_an_exited_container_is_started_again_though_its_place_is_gone(trouble: 
             bench.client.start(squatter)
         try:
             bench.engine.restart(made)
-            (again,) = bench.engine.observe("shop")
+            (again,) = bench.engine.observe(bench.app)
             assert (again.id, again.state, again.drift) == (made, "running", "")
             assert wait_for(lambda: _try(again.address, again.port)) == b"hello\n"
             seen = bench.client.inspect_container(made)["NetworkSettings"]["Networks"][bench.network]
-            assert "shop" in seen["Aliases"]
+            assert bench.app in seen["Aliases"]
         finally:
             if trouble == "address taken":
                 bench.client.remove_container(squatter, force=True)
 
 
 def test_an_unreachable_image_is_refused_with_the_way_out(bench: Bench) -> None:
-    with pytest.raises(Refused, match=r"not on the engine any more.*oton retry shop"):
+    with pytest.raises(Refused, match=r"not on the engine any more.*oton retry shop-"):
         bench.engine.start(bench.plan(image_id="sha256:" + "9" * 64))
-    assert bench.engine.observe("shop") == ()
+    assert bench.engine.observe(bench.app) == ()
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_what_can_never_start_is_refused_in_words_and_leaves_nothing(
     with pytest.raises(Refused, match=said) as caught:
         bench.engine.start(bench.plan(**fields))
     assert "OCI" not in str(caught.value)
-    assert bench.engine.observe("shop") == ()
+    assert bench.engine.observe(bench.app) == ()
 
 
 def test_a_strangers_volume_of_that_name_is_not_used_by_accident(bench: Bench) -> None:
@@ -375,13 +375,13 @@ def test_volumes_outlive_their_containers_but_for_anonymous_ones(bench: Bench) -
 
 def test_hands_on_changes_show_as_drift(bench: Bench) -> None:
     made = bench.engine.start(bench.plan(resources={"memory": "64M"}))
-    assert bench.engine.observe("shop")[0].drift == ""
+    assert bench.engine.observe(bench.app)[0].drift == ""
     bench.client.update_container(made, mem_limit=32 * 1024**2, memswap_limit=64 * 1024**2)
     engine = bench.another()
-    assert engine.observe("shop")[0].drift == "memory limit 32M, made with 64M"
+    assert engine.observe(bench.app)[0].drift == "memory limit 32M, made with 64M"
     bench.client.update_container(made, mem_limit=64 * 1024**2, memswap_limit=128 * 1024**2)
     bench.client.disconnect_container_from_network(made, bench.network)
-    assert bench.another().observe("shop")[0].drift == f"not on network {bench.network}, made with it"
+    assert bench.another().observe(bench.app)[0].drift == f"not on network {bench.network}, made with it"
 
 
 def test_what_was_made_is_noted_for_later_versions(bench: Bench) -> None:
@@ -394,7 +394,7 @@ def test_a_changed_name_is_seen_and_changes_nothing_else(bench: Bench) -> None:
     made = bench.engine.start(bench.plan())
     name = unique("renamed")
     bench.client.rename(made, name)
-    (seen,) = bench.engine.observe("shop")
+    (seen,) = bench.engine.observe(bench.app)
     assert (seen.id, seen.name) == (made, name)
     assert bench.engine.start(bench.plan()) == made
 
@@ -410,7 +410,7 @@ def test_a_freed_address_is_not_given_next(bench: Bench) -> None:
     first = bench.engine.start(bench.plan())
     old = address_of(first)
     bench.engine.kill(first)
-    wait_for(lambda: bench.engine.observe("shop")[0].state == "exited")
+    wait_for(lambda: bench.engine.observe(bench.app)[0].state == "exited")
     bench.engine.remove(first)
     bench.engine.observe_all()
     assert address_of(bench.engine.start(bench.plan())) != old

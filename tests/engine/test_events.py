@@ -30,38 +30,38 @@ def followed(relay: Relay):
 
 def test_each_event_rings_its_app_and_what_is_seen_next_is_new(followed: Bench) -> None:
     made = followed.engine.start(followed.plan())
-    assert followed.engine.observe("shop")[0].state == "running"
+    assert followed.engine.observe(followed.app)[0].state == "running"
     followed.rung.clear()
     followed.client.kill(made)
-    wait_for(lambda: "shop" in followed.rung)
-    wait_for(lambda: followed.engine.observe("shop")[0].state == "exited")
+    wait_for(lambda: followed.app in followed.rung)
+    wait_for(lambda: followed.engine.observe(followed.app)[0].state == "exited")
 
 
 def test_a_change_of_health_rings(followed: Bench) -> None:
     health = {"command": "test -f /tmp/good", "interval": "100ms", "failures": 1}
     made = followed.engine.start(followed.plan(health=health))
-    wait_for(lambda: followed.engine.observe("shop")[0].health == "unhealthy")
+    wait_for(lambda: followed.engine.observe(followed.app)[0].health == "unhealthy")
     followed.rung.clear()
     followed.client.exec_start(followed.client.exec_create(made, ["touch", "/tmp/good"])["Id"])
-    wait_for(lambda: "shop" in followed.rung)
-    assert followed.engine.observe("shop")[0].health == "healthy"
+    wait_for(lambda: followed.app in followed.rung)
+    assert followed.engine.observe(followed.app)[0].health == "healthy"
 
 
 def test_strangers_ring_nothing(followed: Bench) -> None:
     name = unique("oton-test-stranger")
     followed.rung.clear()
-    made = followed.client.create_container("oton-test-engine:1", name=name, labels={"oton.app": "shop"})["Id"]
+    made = followed.client.create_container("oton-test-engine:1", name=name, labels={"oton.app": followed.app})["Id"]
     followed.client.start(made)
     followed.client.remove_container(made, force=True)
-    mine = followed.engine.start(followed.plan("blog"))
+    mine = followed.engine.start(followed.plan(f"blog-{followed.app}"))
     followed.engine.kill(mine)
-    wait_for(lambda: "blog" in followed.rung)
-    assert "shop" not in followed.rung
+    wait_for(lambda: f"blog-{followed.app}" in followed.rung)
+    assert followed.app not in followed.rung
 
 
 def test_a_cut_stream_is_opened_anew_and_what_was_missed_is_seen(followed: Bench, relay: Relay) -> None:
     made = followed.engine.start(followed.plan())
-    assert followed.engine.observe("shop")[0].state == "running"
+    assert followed.engine.observe(followed.app)[0].state == "running"
     relay.go_away()
     followed.client.kill(made)
     wait_for(lambda: followed.client.inspect_container(made)["State"]["Status"] == "exited")
@@ -71,12 +71,12 @@ def test_a_cut_stream_is_opened_anew_and_what_was_missed_is_seen(followed: Bench
     assert wait_for(lambda: _seen(followed))[0].state == "exited"
     followed.rung.clear()
     followed.engine.restart(made)
-    wait_for(lambda: "shop" in followed.rung)
+    wait_for(lambda: followed.app in followed.rung)
 
 
 def _seen(bench: Bench):
     try:
-        return bench.engine.observe("shop")
+        return bench.engine.observe(bench.app)
     except Retry:
         return ()
 
@@ -91,7 +91,7 @@ def test_an_engine_that_is_away_is_told_and_its_return_rings_for_all(monkeypatch
         relay.go_away()
         wait_for(lambda: told[-1] is False)
         with pytest.raises(Retry, match="cannot be reached"):
-            bench.engine.observe("shop")
+            bench.engine.observe(bench.app)
         bench.rung.clear()
         relay.listen()
         wait_for(lambda: told[-1] is True)
@@ -109,7 +109,7 @@ def test_a_frozen_engine_is_noticed_within_fifteen_seconds_and_calls_end(monkeyp
             wait_for(lambda: not bench.engine.reachable(), within_s=8)
             began = time.monotonic()
             with pytest.raises(Retry):
-                bench.engine.observe("shop")
+                bench.engine.observe(bench.app)
             assert time.monotonic() - began < 2
         wait_for(bench.engine.reachable)
 

@@ -59,7 +59,7 @@ def test_a_follower_ends_with_its_container(bench: Bench) -> None:
 
 def test_a_very_long_line_is_handed_on_in_pieces(bench: Bench) -> None:
     made = bench.engine.start(bench.plan(command=["sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x; echo; echo end"]))
-    wait_for(lambda: bench.engine.observe("shop")[0].state == "exited")
+    wait_for(lambda: bench.engine.observe(bench.app)[0].state == "exited")
     lines = [line.text for line in bench.engine.logs(made)]
     assert lines[-1] == "end"
     assert sum(text.count("x") for text in lines[:-1]) == 300_000
@@ -122,13 +122,13 @@ def test_what_cannot_be_executed_gives_the_code_that_a_shell_would_give(bench: B
     with pytest.raises(NotStarted) as caught:
         bench.engine.run_oneoff(bench.plan(kind="run", command_instead=(command,)))
     assert caught.value.exit_code == code
-    assert len(bench.engine.observe("shop")) == 1
+    assert len(bench.engine.observe(bench.app)) == 1
 
 
 def test_exec_in_one_that_does_not_run_says_so(bench: Bench) -> None:
     made = bench.engine.start(bench.plan())
     bench.engine.kill(made)
-    wait_for(lambda: bench.engine.observe("shop")[0].state == "exited")
+    wait_for(lambda: bench.engine.observe(bench.app)[0].state == "exited")
     with pytest.raises(Stale, match="not running"):
         bench.engine.exec_stream(made, ["true"])
 
@@ -136,14 +136,14 @@ def test_exec_in_one_that_does_not_run_says_so(bench: Bench) -> None:
 def test_a_one_off_has_the_apps_spec_and_leaves_nothing(bench: Bench) -> None:
     plan = bench.plan(kind="run", index=0, environment={"A": "7"}, command_instead=("sh", "-c", "cat; echo $A; exit 5"))
     session = bench.engine.run_oneoff(plan)
-    (seen,) = bench.engine.observe("shop")
-    assert (seen.kind, seen.name.startswith("shop-r1-run-")) == ("run", True)
+    (seen,) = bench.engine.observe(bench.app)
+    assert (seen.kind, seen.name.startswith(f"{bench.app}-r1-run-")) == ("run", True)
     session.send(b"typed ")
     session.end_input()
     assert output(session)[1] == b"typed 7\n"
     assert session.exit_code() == 5
     session.close()
-    assert bench.engine.observe("shop") == ()
+    assert bench.engine.observe(bench.app) == ()
 
 
 def test_a_one_off_ends_with_its_person(bench: Bench) -> None:
@@ -153,13 +153,13 @@ def test_a_one_off_ends_with_its_person(bench: Bench) -> None:
     session.close()
     thread.join(3)
     assert not thread.is_alive()
-    wait_for(lambda: bench.engine.observe("shop") == ())
+    wait_for(lambda: bench.engine.observe(bench.app) == ())
 
 
 def test_two_one_offs_run_side_by_side(bench: Bench) -> None:
     plan = bench.plan(kind="run", command_instead=("cat",))
     first, second = bench.engine.run_oneoff(plan), bench.engine.run_oneoff(plan)
-    assert len(bench.engine.observe("shop")) == 2
+    assert len(bench.engine.observe(bench.app)) == 2
     for session, word in ((first, b"one"), (second, b"two")):
         session.send(word)
         session.end_input()
