@@ -7,7 +7,6 @@ Importing this module registers the mode; one process runs one Master and so one
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Sequence
 from socket import socket
 
@@ -65,7 +64,7 @@ class OtonAddon:
         self.servers = []
 
     def done(self) -> None:
-        """mitmproxy ends."""
+        """Mitmproxy ends."""
         self.close()
         self.core.stop()
 
@@ -110,5 +109,5 @@ class OtonServer(ServerInstance[OtonMode]):  # type: ignore[no-untyped-call]
             _addon.close()
 
     def make_top_layer(self, context: Context) -> Layer:
-        """mitmproxy's own layers have no part in this mode."""
+        """Mitmproxy's own layers have no part in this mode."""
         raise NotImplementedError("the lane does not use mitmproxy's layers")

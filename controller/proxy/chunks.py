@@ -80,7 +80,7 @@ class ChunkReader:
         if found is None:
             raise BadMessage("chunk size")
         size = int(found[1], 16)
-        self._left = size if size else _IN_TRAILERS
+        self._left = size or _IN_TRAILERS
 
     def _take_trailer(self, line: bytes, data: bytes, after: int) -> None:
         if not line:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from time import monotonic
 from typing import Any, Protocol
 
 from controller.clock import steady_seconds
 from controller.proxy.app import App, Shop
-from controller.proxy.framing import Fields
+from controller.proxy.heads import HeadReader
 from controller.proxy.limits import Limits
 from controller.proxy.meter import Meter
 from controller.proxy.passwords import Passwords
@@ -21,7 +21,7 @@ from controller.proxy.replies import AnswerReader
 from controller.proxy.tls import Keyring
 from controller.proxy.wheel import Wheel
 from controller.routing.choose import Draw
-from controller.routing.match import Matcher, compile_table
+from controller.routing.match import Match, Matcher, compile_table
 from controller.routing.table import Table
 
 __all__ = ["Core", "Limits"]
@@ -39,6 +39,9 @@ class Connection(Protocol):
         ...
 
 
+_MATCHES = 4096
+
+
 @dataclass(frozen=True, slots=True)
 class Live:
     """A table in force; a request takes the reference once."""
@@ -46,6 +49,25 @@ class Live:
     table: Table
     matcher: Matcher
     apps: dict[str, App]
+    found: dict[tuple[str, bytes], Match | None] = field(default_factory=dict)
+    """Answers of the matcher, since the same few pages are asked for most."""
+
+    def find(self, host: str, target: bytes) -> Match | None:
+        """Return the match for a host and a target in origin form; raises BadTarget."""
+        path = target.partition(b"?")[0] if b"?" in target else target
+        key = (host, path)
+        try:
+            return self.found[key]
+        except KeyError:
+            match = self.matcher.find(host, path.decode("latin-1"))
+        if len(self.found) >= _MATCHES:
+            self.found.clear()
+        if len(path) <= _KEPT_PATH_BYTES:
+            self.found[key] = match
+        return match
+
+
+_KEPT_PATH_BYTES = 256
 
 
 class Core:
@@ -53,7 +75,7 @@ class Core:
     The heart of one worker.
 
     *report* is called at once with plain values: drained, refused and limit messages. *access_log* is called
-    once per request with the entry. *shared* is the memory in which limits are counted across workers.
+    once per request with its line of JSON. *shared* is the memory in which limits are counted across workers.
     """
 
     def __init__(
@@ -62,7 +84,7 @@ class Core:
         report: Callable[[dict[str, Any]], None],
         *,
         worker: int = 0,
-        access_log: Callable[[dict[str, Any]], None] | None = None,
+        access_log: Callable[[bytes], None] | None = None,
         shared: memoryview | None = None,
         trusted_proxies: Sequence[str] = (),
         log_query: bool = False,
@@ -86,8 +108,7 @@ class Core:
         self.live = Live(Table(), compile_table(Table()), {})
         self.clients: set[Connection] = set()
         self.per_address: dict[str, int] = {}
-        self.fields: dict[bytes, Fields] = {}
-        """Header blocks read before: most clients send the same one with every request."""
+        self.heads = HeadReader(limits)
         self.retiring = False
         self.on_empty: Callable[[], None] = lambda: None
         self.stop_listening: Callable[[], None] = lambda: None

@@ -83,7 +83,7 @@ class Surroundings(Protocol):
 class Door:
     """One app's policy, compiled."""
 
-    __slots__ = ("_allow", "_around", "_asks", "_app", "_redirects", "assets", "checks", "hsts", "policy", "request_edit", "response_edit")
+    __slots__ = ("_allow", "_app", "_around", "_asks", "_redirects", "assets", "checks", "hsts", "policy", "request_edit", "response_edit")
 
     def __init__(self, app: str, policy: Policy, around: Surroundings) -> None:
         self._app = app

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from time import monotonic
 
+from controller.proxy.accesslog import render_refusal
 from controller.proxy.answers import render_answer
 from controller.proxy.core import Core
 from controller.proxy.exchange import Exchange
-from controller.proxy.framing import (
-    BadMessage,
-    Fields,
-    parse_fields,
-    parse_line,
-    read_host,
-    refuse_bare_ends,
-    split_target,
-)
+from controller.proxy.framing import BadMessage
+from controller.proxy.heads import Head
 from controller.proxy.tls import Certificate, certificate_of
 from controller.proxy.tunnel import Tunnel
 from controller.proxy.wheel import NEVER
 from controller.routing.match import BadTarget
 
 _RESET = struct.pack("ii", 1, 0)
-_CACHED_BYTES = 2048
-_CACHED_COUNT = 1024
 
 
 class Client(asyncio.Protocol):
@@ -120,15 +113,14 @@ class Client(asyncio.Protocol):
         elif self._exchange is not None:
             self._exchange.resume_answer()
         else:
-            self._pump()
+            self._pump(self._buffer)
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is None:
             if self._lingering:
                 return
-            self._buffer = self._buffer + data if self._buffer else data
-            self._pump()
+            self._pump(self._buffer + data if self._buffer else data)
         elif self._tunnel is not None:
             self._tunnel.from_client(data)
         elif exchange.body_done:
@@ -164,7 +156,7 @@ class Client(asyncio.Protocol):
         """The exchange is over: take the next request, or close."""
         exchange, self._exchange = self._exchange, None
         if self.closing or self._eof:
-            self._part(clean=exchange is None or exchange.body_done)
+            self._part(clean=(exchange is None or exchange.body_done) and not self._buffer)
             return
         self._head_due = NEVER
         due = now + self.core.limits.keepalive_s
@@ -173,7 +165,7 @@ class Client(asyncio.Protocol):
         else:
             self.due = due
         if not self._pumping and (self._buffer or self._stopped):
-            self._pump()
+            self._pump(self._buffer)
 
     def become_tunnel(self, tunnel: Tunnel) -> bytes:
         """Hand every byte from now on to *tunnel*; returns what had arrived already."""
@@ -192,10 +184,8 @@ class Client(asyncio.Protocol):
         """Reset the connection, so that nobody takes a cut answer for a whole one."""
         sock = self._transport.get_extra_info("socket")
         if sock is not None and not self.tls:
-            try:
+            with contextlib.suppress(OSError):  # it is closed already
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            except OSError:
-                pass  # it is closed already
         self._transport.abort()
 
     def retire(self) -> None:
@@ -237,98 +227,61 @@ class Client(asyncio.Protocol):
 
     # Requests.
 
-    def _pump(self) -> None:
-        """Begin requests while there are whole heads and no answer is open."""
+    def _pump(self, data: bytes) -> None:
+        """Begin requests while there are whole heads and no answer is open; the rest of *data* waits."""
         self._pumping = True
-        try:
-            while self._buffer and self._exchange is None and not self._full and not self._lingering:
-                if not self._begin():
+        while data and self._exchange is None and not (self._full or self._lingering):
+            if data.startswith(b"\r\n"):
+                data = data[2:]  # what old clients leave behind a body; one is enough
+            try:
+                head = self.core.heads.read(data)
+                if head is None:
                     break
-        finally:
-            self._pumping = False
+                data = self._begin(head, data)
+            except (BadMessage, BadTarget) as error:
+                data = b""
+                self._refuse(error)
+        self._pumping = False
+        self._buffer = data
+        if data and self._exchange is None:
+            self._wait_for_head()
         if self._stopped and self._exchange is None and not self._full:
             self.start_reading()
 
-    def _begin(self) -> bool:
-        """Begin the request at the head of the buffer; False where its head is not complete."""
-        try:
-            return self._begin_checked()
-        except (BadMessage, BadTarget) as error:
-            self._buffer = b""
-            self._refuse(error if isinstance(error, BadMessage) else BadMessage(str(error)))
-            return False
+    def _begin(self, head: Head, data: bytes) -> bytes:
+        """Begin the request whose head is read; return what does not belong to it."""
+        method, target, name, fields, end = head
+        live = self.core.live
+        match = live.find(name, target)
+        now = monotonic()
+        exchange = self._exchange = Exchange(self, self.core, method, target, fields, now)
+        rest = data[end:]
+        if fields.last:
+            self.closing = True
+        if match is None or (self._certificate is not None and not self._certificate.covers(name)):
+            if fields.has_body:
+                exchange.body_done = False
+            exchange.refuse(404 if self._certificate is None or self._certificate.covers(name) else 421)
+            return rest
+        exchange.begin(match.rule, live.apps[match.app], now)
+        if rest and fields.has_body and self._exchange is exchange:
+            return exchange.take_body(rest)
+        return rest
 
-    def _begin_checked(self) -> bool:
-        data = self._buffer
-        if data[:2] == b"\r\n":
-            data = self._buffer = data[2:]
-        end = data.find(b"\r\n\r\n") + 4
-        limits = self.core.limits
-        if end < 4 or end > limits.header_bytes:
-            if len(data) > limits.header_bytes:
-                raise BadMessage("head too large", 431)
-            self._wait_for_head(data)
-            return False
-        line_end = data.find(b"\r\n")
-        line = data[:line_end]
-        method, target, version = parse_line(line)
-        fields = self._read_fields(line, data[line_end + 2 : end], version)
-        if target[:1] != b"/":
-            target, host = split_target(target, fields.host)
-            name = fields.name if host is fields.host else read_host(host)
-        else:
-            name = fields.name
-        self._start(method, target, name, fields, data[end:])
-        return True
-
-    def _wait_for_head(self, data: bytes) -> None:
-        refuse_bare_ends(data)
+    def _wait_for_head(self) -> None:
         if self._head_due == NEVER:
             self._head_due = monotonic() + self.core.limits.header_s
             self.core.wheel.arm(self, self._head_due)
 
-    def _read_fields(self, line: bytes, block: bytes, version: int) -> Fields:
-        cache = self.core.fields
-        fields = cache.get(block)
-        if fields is not None and fields.version == version:
-            return fields
-        fields = parse_fields(line, block, self.core.limits.header_count)
-        if len(block) <= _CACHED_BYTES:
-            if len(cache) >= _CACHED_COUNT:
-                cache.clear()
-            cache[block] = fields
-        return fields
-
-    def _start(self, method: bytes, target: bytes, name: str, fields: Fields, rest: bytes) -> None:
-        live = self.core.live
-        match = live.matcher.find(name, target.partition(b"?")[0].decode("latin-1"))
-        now = monotonic()
-        exchange = self._exchange = Exchange(self, self.core, method, target, fields, now)
-        if fields.last:
-            self.closing = True
-        self._buffer = b"" if fields.has_body else rest
-        if not self._covers(name):
-            match = None
-        if match is None:
-            if fields.has_body:
-                exchange.body_done = False
-            exchange.refuse(404 if self._covers(name) else 421)
-            return
-        exchange.begin(match.rule, live.apps[match.app], now)
-        if rest and fields.has_body and self._exchange is exchange:
-            self._buffer = exchange.take_body(rest)
-
-    def _covers(self, name: str) -> bool:
-        return self._certificate is None or self._certificate.covers(name)
-
-    def _refuse(self, bad: BadMessage) -> None:
+    def _refuse(self, error: BadMessage | BadTarget) -> None:
         """Answer a request that could not be read; nothing else on this connection is read as one."""
+        bad = error if isinstance(error, BadMessage) else BadMessage(str(error))
         self.closing = True
         name = self.core.make_id().decode()
         self.write(render_answer(bad.status, name, close=True))
         self.core.meter.count("", 0, bad.status, 0.0, 0, 0)
         if self.core.access_log is not None:
-            self.core.access_log({"id": name, "client": self.address, "status": bad.status, "why": bad.why, "app": None})
+            self.core.access_log(render_refusal(name, self.address, bad.status, bad.why))
         self._part(clean=False)
 
     def _part(self, *, clean: bool) -> None:

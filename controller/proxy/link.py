@@ -10,6 +10,7 @@ from controller.proxy.framing import BadMessage
 from controller.proxy.limits import Limits
 from controller.proxy.replies import Answer, AnswerReader
 
+_BODYLESS = frozenset((204, 304))
 _HEAD, _LENGTH, _CHUNKED, _CLOSE, _IDLE, _TUNNEL = range(6)
 
 
@@ -193,7 +194,7 @@ class Link(asyncio.Protocol):
         taker = self.taker
         assert taker is not None
         self.reusable = not answer.close
-        if taker.head_only or answer.status in (204, 304):
+        if taker.head_only or answer.status in _BODYLESS:
             if body:
                 self.reusable = False
             self._end()

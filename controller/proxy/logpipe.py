@@ -39,12 +39,12 @@ class LogPipe:
         self._dropped = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def write(self, entry: Mapping[str, Any]) -> None:
-        """Queue *entry* as one JSON line; drops and counts it when too much waits already."""
+    def write(self, entry: Mapping[str, Any] | bytes) -> None:
+        """Queue *entry* (or a whole line) as one JSON line; drops and counts it when too much waits already."""
         if self._bytes > _WAITING_BYTES:
             self._dropped += 1
             return
-        line = json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+        line = entry if isinstance(entry, bytes) else _render(entry)
         self._lines.append(line)
         self._bytes += len(line)
         if self._timer is None:
@@ -89,3 +89,7 @@ class LogPipe:
         del self._lines[:count]
         self._bytes -= size
         return batch
+
+
+def _render(entry: Mapping[str, Any]) -> bytes:
+    return json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Protocol
 
-from controller.proxy.accesslog import describe
+from controller.proxy.accesslog import render_line
 from controller.proxy.answers import render_answer
 from controller.proxy.app import App
 from controller.proxy.chunks import render_chunk
@@ -25,6 +25,8 @@ from controller.proxy.stream import EventStream
 from controller.proxy.tunnel import Near, Tunnel
 from controller.proxy.wheel import NEVER
 from controller.routing.table import Rule
+
+_BODYLESS = frozenset((204, 304))
 
 
 class Caller(Sender, Near, Protocol):
@@ -77,7 +79,13 @@ class Passage(Request):
     _sticky = b""
 
     def __init__(self, client: Caller, core: Core, method: bytes, target: bytes, fields: Fields, now: float) -> None:
-        Request.__init__(self, client, method, target, fields, core.make_id())
+        # The base's constructor written out: this runs for every request.
+        self.sender = client
+        self.method = method
+        self.target = target
+        self.fields = fields
+        self.id = fields.request_id or core.make_id()
+        self.head_only = method == b"HEAD"
         self.client = client
         self.core = core
         self.started = now
@@ -193,8 +201,7 @@ class Passage(Request):
 
     def arm(self, due: float) -> None:
         """Let the next deadline be *due*, or what caps it."""
-        if due > self._cap:
-            due = self._cap
+        due = min(due, self._cap)
         client = self.client
         if due < client.parked:
             self.core.wheel.arm(client, due)
@@ -231,7 +238,7 @@ class Passage(Request):
         if last:
             self._finish()
             return
-        if answer.content_type.startswith(b"text/event-stream"):
+        if answer.events:
             self.stream = EventStream(payload)
             if self._leave is not None:
                 self.leave(*self._leave)
@@ -239,18 +246,17 @@ class Passage(Request):
 
     def _render_answer(self, answer: Answer) -> bytes:
         client, door = self.client, self.app.door
-        parts = [b"HTTP/1.1 " + answer.words, *answer.lines]
-        if door.response_edit is not None:
-            parts = [parts[0], *door.response_edit.apply_to(answer.lines)]
+        lines = answer.lines if door.response_edit is None else door.response_edit.apply_to(answer.lines)
+        parts = [b"HTTP/1.1 " + answer.words, *lines]
         if door.hsts and self.is_secure():
             parts.append(door.hsts)
         if self._sticky:
             parts.append(self._sticky)
         status = answer.status
         if answer.length is not None:
-            if status != 204:
-                parts.append(b"Content-Length: %d" % answer.length)
-        elif not self.head_only and status != 204 and status != 304:
+            if status == 204:
+                parts = [line for line in parts if not line.lower().startswith(b"content-length:")]
+        elif not self.head_only and status not in _BODYLESS:
             if self.fields.version == 1:
                 self._chunk_out = True
                 parts.append(b"Transfer-Encoding: chunked")
@@ -366,7 +372,7 @@ class Passage(Request):
         else:
             core.meter.count("", 0, self.status, seconds, self.bytes_in, self.bytes_out)
         if core.access_log is not None:
-            core.access_log(describe(self, seconds, pool.upstream.id if pool is not None else None))
+            core.access_log(render_line(self, seconds, pool.upstream.id if pool is not None else None))
 
     def _leave_pool(self) -> None:
         pool, link = self.pool, self.link

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -103,7 +104,7 @@ class Lane:
         self._thread.start()
         self._servers: list[asyncio.Server] = []
         self._version = 0
-        self.core = self.call(lambda: Core(limits, self.reports.append, access_log=self.log.append, **wishes))
+        self.core = self.call(lambda: Core(limits, self.reports.append, access_log=lambda line: self.log.append(json.loads(line)), **wishes))
         self.port = self.do(self._listen())
 
     def call(self, what: Callable[[], Any]) -> Any:

@@ -63,3 +63,16 @@ def test_the_log_tells_each_request_once(lane: Lane) -> None:
         caller.get("/x?secret=1")
     entry = wait_for(lambda: lane.log)[0]
     assert (entry["status"], entry["path"], entry["app"], entry["upstream"]) == (200, "/x", "shop", "b0")
+
+
+def test_whatever_a_client_sends_a_log_line_is_json(lane: Lane) -> None:
+    lane.serve()
+    with Caller(lane.port) as caller:
+        for path in ('/"', "/\\x", "/{}%22", "/'"):
+            caller.send(f"GET {path} HTTP/1.1\r\nHost: a\r\nX-Request-ID: \"x\r\n\r\n".encode())
+            if caller.reply().status == 400:
+                caller.close()
+                caller = Caller(lane.port)
+        caller.close()
+    wait_for(lambda: len(lane.log) == 4)
+    assert [entry.get("path") for entry in lane.log if entry["status"] == 200] == ['/"', "/{}%22", "/'"]
