@@ -26,6 +26,7 @@ from controller.loop.chores import Chores
 from controller.loop.observe import NoSecrets, Ports
 from controller.loop.queue import Queue
 from controller.loop.threads import Threads
+from controller.loop.together import Together
 from controller.loop.workers import Workers
 from controller.orders import Orders
 from controller.plan.claims import Claims, claims_of, claims_of_routes
@@ -90,7 +91,7 @@ def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) ->
     house = _build(settings, instance, clock, store, bell)
     house.workers.may_act = lock.still_ours
     control = Control(control_fd, on_roster=house.publisher.set_roster, on_gone=threads.stop.set)
-    house.publisher.set_kill(control.kill)
+    house.publisher.kill = control.kill
     house.publisher.on_refused = house.probes.doubt
     bell.ring_with(house.workers.ring)
     listener = open_socket(settings.socket)
@@ -139,20 +140,22 @@ def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, 
         network=settings.network,
         subnet=settings.subnet,
         upstream=settings.upstream,
-        docker_host=settings.docker_host,
+        docker_host=settings.docker_host or "",
     )
     probes = Probes(ring, clock)
     publisher = Publisher(settings.state, ring=ring)
     desired = Desired(settings.desired, clock, _intake_ports(store, publisher, ring))
     model = ReadModel()
+    together = Together(publisher, desired.moves_with, ring)
     ports = Ports(
         engine=engine,
         prober=probes,
-        publisher=publisher,
+        publisher=together,
         history=store,
         directory=desired,
         clock=clock,
         secrets=NoSecrets(),
+        begin=together.begin,
         watch=_watch(model, desired),
     )
     workers = Workers(Queue(), ports, _known(store, desired, publisher, engine))
@@ -172,8 +175,9 @@ def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, 
 def _watch(model: ReadModel, desired: Desired) -> Any:
     def watch(situation: Situation, decision: Decision) -> None:
         model.put(situation.app, situation, decision)
-        if decision.memory.removed and not situation.memory.removed:
-            desired.wake()
+        before, after = situation.memory, decision.memory
+        if (before.live, before.removed) != (after.live, after.removed):
+            desired.wake()  # a claim may have become free
 
     return watch
 

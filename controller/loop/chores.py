@@ -61,5 +61,5 @@ class Chores:
             memory, releases, _ = self._ledger.load(app)
             named = {memory.live, memory.rollout.release if memory.rollout else None, memory.failed}
             newest = sorted(releases, reverse=True)[: self._keep_images]
-            kept |= {releases[n].image_id for n in {*newest, *named} if n in releases}
+            kept |= {releases[n].image_id for n in {*newest, *named} if n is not None and n in releases}
         return frozenset(kept - {""})

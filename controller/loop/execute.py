@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import assert_never
 
 from controller.errors import Refused, Retry, Stale
 from controller.loop.failpoints import pass_point
+from controller.loop.handover import hand_again, hand_out
+from controller.loop.masking import mask_done
 from controller.loop.observe import Ports
 from controller.plan.operations import (
     KeepLogs,
@@ -31,7 +34,9 @@ def execute(situation: Situation, operations: Sequence[Operation], ports: Ports)
         if done and done[-1].state != "done":
             done.append(Done(operation, "not_tried"))
         else:
-            done.append(_try(situation, operation, ports))
+            hide = partial(ports.secrets.mask, situation.app)
+            done.append(mask_done(_try(situation, operation, ports), hide))
+    _drop_files(situation, done, ports)
     return tuple(done)
 
 
@@ -58,6 +63,7 @@ def _do(situation: Situation, operation: Operation, ports: Ports) -> tuple[str, 
         case StartReplica():
             engine.start(_plan_replica(situation, operation, ports))
         case RestartReplica():
+            _lay_files_again(situation, operation.replica, ports)
             engine.restart(operation.replica)
         case PublishRoutes():
             ports.publisher.publish(app, operation.routes)
@@ -84,8 +90,13 @@ def _read_tail(operation: KeepLogs, ports: Ports) -> tuple[str, ...]:
 
 def _plan_replica(situation: Situation, operation: StartReplica, ports: Ports) -> ContainerPlan:
     release = _release(situation, operation.release)
+    handed = hand_out(situation.app, release, ports.secrets, ports.files)
     return ContainerPlan(
-        app=situation.app, release=release, index=operation.index, secrets=_secrets(situation, release, ports)
+        app=situation.app,
+        release=release,
+        index=operation.index,
+        secrets=handed.environment,
+        files=handed.files,
     )
 
 
@@ -93,13 +104,15 @@ def _plan_before(situation: Situation, operation: RunBefore, ports: Ports) -> Co
     release = _release(situation, operation.release)
     if release.spec.before is None:
         raise Refused(f"release {release.number} has no `before` command")
+    handed = hand_out(situation.app, release, ports.secrets, ports.files)
     return ContainerPlan(
         app=situation.app,
         release=release,
         index=0,
         kind="before",
         command=release.spec.before.command,
-        secrets=_secrets(situation, release, ports),
+        secrets=handed.environment,
+        files=handed.files,
     )
 
 
@@ -110,13 +123,27 @@ def _release(situation: Situation, number: int) -> Release:
     return found
 
 
-def _secrets(situation: Situation, release: Release, ports: Ports) -> dict[str, str]:
-    names = [s.name for s in release.spec.secrets]
-    if not names:
-        return {}
-    values = dict(ports.secrets.values(situation.app, names))
-    lacking = [name for name in names if name not in values]
-    if lacking:
-        setting = f"oton secret set {situation.app} {lacking[0]}"
-        raise Refused(f"no value for secret {', '.join(lacking)}; set it with: {setting}")
-    return values
+def _lay_files_again(situation: Situation, replica: str, ports: Ports) -> None:
+    digest = _digest_of(situation, replica)
+    release = next((r for r in situation.releases.values() if digest and r.container_digest == digest), None)
+    if release is not None:
+        hand_again(situation.app, release, ports.secrets, ports.files)
+
+
+def _drop_files(situation: Situation, done: Sequence[Done], ports: Ports) -> None:
+    """Secret files go with the last container that was made with them."""
+    removed, needed = set(), set()
+    for one in done:
+        match one.operation:
+            case RemoveReplica() if one.state == "done":
+                removed.add(one.operation.replica)
+            case StartReplica() | RunBefore():
+                release = situation.releases.get(one.operation.release)
+                needed |= {release.container_digest} if release is not None else set()
+    needed |= {one.digest for one in situation.world.replicas if one.id not in removed}
+    for digest in {_digest_of(situation, replica) for replica in removed} - needed - {""}:
+        ports.files.drop(situation.app, digest)
+
+
+def _digest_of(situation: Situation, replica: str) -> str:
+    return next((one.digest for one in situation.world.replicas if one.id == replica), "")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from controller.clock import Clock, Instant
 from controller.errors import Retry
+from controller.loop.handover import Files, NoFiles, Secrets
+from controller.loop.masking import mask_world
 from controller.plan.picture import Picture
 from controller.plan.situation import Decision, Release, Situation, Standing
 from controller.ports import Engine, History, Prober, Publisher, Target
@@ -21,23 +24,6 @@ class Directory(Protocol):
     def standing(self, app: str) -> Standing: ...
 
 
-class Secrets(Protocol):
-    """The secrets of apps, as far as a pass asks them."""
-
-    def versions(self, app: str) -> Mapping[str, int]: ...
-    def values(self, app: str, names: Collection[str]) -> Mapping[str, str]: ...
-
-
-class NoSecrets:
-    """Nobody has any."""
-
-    def versions(self, app: str) -> Mapping[str, int]:
-        return {}
-
-    def values(self, app: str, names: Collection[str]) -> Mapping[str, str]:
-        return {}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """All edges, as the loop holds them."""
@@ -49,13 +35,17 @@ class Ports:
     directory: Directory
     clock: Clock
     secrets: Secrets
+    files: Files = NoFiles()  # noqa: RUF009 - it has no state
     tls_hosts: Callable[[], frozenset[str]] = frozenset
+    begin: Callable[[str], None] = lambda _app: None
+    """Told of every pass before it looks."""
     watch: Callable[[Situation, Decision], None] = lambda _situation, _decision: None
     """Told of every pass, before it acts."""
 
 
 def observe(app: str, ports: Ports) -> Situation:
     """Return all that is known of *app* now; an engine that is away is part of the picture."""
+    ports.begin(app)
     memory, releases, orders = ports.history.load(app)
     standing = ports.directory.standing(app)
     now = ports.clock.now()
@@ -63,19 +53,19 @@ def observe(app: str, ports: Ports) -> Situation:
         app=app,
         standing=standing,
         memory=memory,
-        world=_look_around(app, standing, ports),
+        world=_look_around(app, ports),
         now=now,
         releases=releases,
         orders=tuple(orders),
         tls_hosts=ports.tls_hosts(),
     )
-    if not situation.world.engine_up:
-        return situation
-    ports.prober.watch(app, make_targets(situation, now))
-    return replace(situation, world=replace(situation.world, verdicts=ports.prober.verdicts(app)))
+    if situation.world.engine_up:
+        ports.prober.watch(app, make_targets(situation, now))
+        situation = replace(situation, world=replace(situation.world, verdicts=ports.prober.verdicts(app)))
+    return replace(situation, world=mask_world(situation.world, partial(ports.secrets.mask, app)))
 
 
-def _look_around(app: str, standing: Standing, ports: Ports) -> World:
+def _look_around(app: str, ports: Ports) -> World:
     routing = ports.publisher.routing(app)
     try:
         replicas = ports.engine.observe(app)
@@ -85,15 +75,8 @@ def _look_around(app: str, standing: Standing, ports: Ports) -> World:
         replicas=replicas,
         routing=routing,
         resolutions=ports.engine.resolutions(app),
-        secret_versions=_versions(app, standing, ports),
+        secret_versions=tuple(sorted(ports.secrets.versions(app).items())),
     )
-
-
-def _versions(app: str, standing: Standing, ports: Ports) -> tuple[tuple[str, int], ...]:
-    if standing.wanted is None or not standing.wanted.spec.secrets:
-        return ()
-    known = ports.secrets.versions(app)
-    return tuple(sorted((s.name, known.get(s.name, 0)) for s in standing.wanted.spec.secrets))
 
 
 def make_targets(situation: Situation, now: Instant) -> tuple[Target, ...]:

@@ -28,6 +28,7 @@ def adopt(p: Picture) -> Decision | None:
         image_id=chosen.image_id,
         container_digest=chosen.digest,
         restarts=restarts,
+        secret_versions=p.versions_of(wanted.spec) if matches else (),
         by="oton",
         reason="adopted: it ran already, and the history did not know it",
         outcome="live",
@@ -46,7 +47,7 @@ def adopt(p: Picture) -> Decision | None:
 def _find_match(p: Picture, wanted: Wanted, replica: Replica, number: int) -> tuple[bool, int]:
     """Say whether the file asks for just this container part, under any restart number so far."""
     for restarts in range(number + 1):
-        found = digest_container(wanted.spec, replica.image_id, p.s.world.secret_versions, restarts)
+        found = digest_container(wanted.spec, replica.image_id, p.versions_of(wanted.spec), restarts)
         if found == replica.digest:
             return True, restarts
     return False, 0

@@ -107,6 +107,12 @@ def find_trouble(p: Picture, release: Release, rollout: Rollout) -> Decision | N
         deadline = rollout.deadlines.get(replica.index)
         if deadline is None or p.is_ready(replica) or p.s.now.steady < deadline.steady:
             continue
+        slot = p.slot(replica.index)
+        if slot.exits and replica.id not in p.s.memory.tails:
+            # What it said as it ended tells more than the silence of the one that was started since.
+            times = "once" if slot.exits == 1 else f"{slot.exits} times"
+            reason = f"{replica.name} was not ready {release.spec.deadline:g} s after its first start"
+            return fail(p, f"{reason}: it {slot.reason}, {times}", slot.lines)
         if replica.id not in p.s.memory.tails:
             operation = KeepLogs(replica.id, replica.name, "not ready at its deadline")
             return Decision(memory=p.s.memory, operations=(operation,))
@@ -162,15 +168,19 @@ def _after_switch(p: Picture, release: Release, rollout: Rollout) -> Decision:
     if is_drained and bake_s == 0 and p.s.world.routing.settled and not (old and keep_s == 0):
         return end_live(p)
     phase = enter(p, rollout, "baking" if is_drained and bake_s else "draining")
-    phase = replace(phase, waits_for="open requests of the old release" if not is_drained else "bake to end")
+    phase = replace(phase, waits_for=_say_wait(is_drained=is_drained, bake_s=bake_s))
     course = _leave_old(p, release, filling, old, is_over=is_drained and bake_s == 0 and keep_s == 0)
     course = replace(course, look_again_s=soonest(filling.look_again_s, bake_s or None, keep_s or None))
     return carry_out(p, course, replace(p.s.memory, rollout=phase))
 
 
-def _leave_old(
-    p: Picture, release: Release, filling: Filling, old: tuple[Replica, ...], *, is_over: bool
-) -> Course:
+def _say_wait(*, is_drained: bool, bake_s: float) -> str:
+    if not is_drained:
+        return "open requests of the old release"
+    return "the bake to end" if bake_s else ""
+
+
+def _leave_old(p: Picture, release: Release, filling: Filling, old: tuple[Replica, ...], *, is_over: bool) -> Course:
     previous = p.release(p.s.memory.rollout.previous) if p.s.memory.rollout else None
     kept = () if is_over else tuple(r for r in old if r in p.of(previous) and not p.is_leaving(r))
     parked = release.spec.strategy.type == "recreate" and not is_over

@@ -34,14 +34,14 @@ class Start:
 
 def begin(p: Picture, start: Start) -> Decision:
     """Open a rollout to a new release; one under way is superseded."""
-    memory, now = p.s.memory, p.s.now
+    memory, now = replace(p.s.memory, live=_base(p.s.memory)), p.s.now
     number = memory.last_release + 1
     release = Release(
         number=number,
         spec=start.spec,
         digest=start.digest,
         image_healthcheck=start.image_healthcheck,
-        secret_versions=p.s.world.secret_versions if start.secret_versions is None else start.secret_versions,
+        secret_versions=p.versions_of(start.spec) if start.secret_versions is None else start.secret_versions,
         restarts=number if start.is_restart else start.restarts,
         kind=start.kind,
         by=start.by,
@@ -50,9 +50,7 @@ def begin(p: Picture, start: Start) -> Decision:
     )
     if start.image_id:
         release = with_image(release, start.image_id, start.image_healthcheck)
-    rollout = Rollout(
-        release=number, previous=memory.live, kind=start.kind, started=now, since=now, data=start.data
-    )
+    rollout = Rollout(release=number, previous=memory.live, kind=start.kind, started=now, since=now, data=start.data)
     return Decision(
         memory=replace(
             memory,
@@ -69,13 +67,17 @@ def begin(p: Picture, start: Start) -> Decision:
     )
 
 
+def _base(memory: Memory) -> int | None:
+    """Return the release to come back to: what serves, but never one that is just being undone."""
+    rollout = memory.rollout
+    return rollout.release if rollout is not None and rollout.kind == "undo" else memory.live
+
+
 def _superseded(p: Picture) -> tuple[Release, ...]:
     target = p.target
     if target is None:
         return ()
-    return (
-        replace(target, outcome="superseded", message="a newer release took over", finished=p.s.now),
-    )
+    return (replace(target, outcome="superseded", message="a newer release took over", finished=p.s.now),)
 
 
 def with_image(release: Release, image_id: str, healthcheck: bool) -> Release:

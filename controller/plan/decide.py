@@ -17,7 +17,7 @@ from controller.plan.orders import answer_order
 from controller.plan.picture import QUIET_S, Picture
 from controller.plan.prepare import clean_one_offs
 from controller.plan.reasons import explain
-from controller.plan.situation import Decision, Memory, Rollout, Situation
+from controller.plan.situation import Decision, Kind, Memory, Rollout, Situation
 from controller.plan.steady import keep_still, remove_app, serve_on
 from controller.plan.strategies.step import soonest
 
@@ -110,8 +110,10 @@ def _with_cleaning(p: Picture, decision: Decision) -> Decision:
 def find_start(p: Picture) -> Start | None:
     """Return the release that the file asks for and that has a reason to begin now; None: nothing new."""
     wanted, memory = p.s.standing.wanted, p.s.memory
-    if wanted is None or memory.held or (memory.pin and memory.pin.digest == wanted.digest):
+    if wanted is None or memory.held:
         return None
+    if memory.pin and memory.pin.digest == wanted.digest:
+        return _find_refresh(p, "restart")
     rollout, target, live = memory.rollout, p.target, p.live
     if rollout is not None and target is not None:
         is_ours = rollout.kind in ("apply", "restart") or rollout.data.get("digest") == wanted.digest
@@ -122,14 +124,12 @@ def find_start(p: Picture) -> Start | None:
             return None
         if rollout.kind == "rollback" and rollout.data.get("digest") == wanted.digest:
             return None
-    elif _is_live(p, wanted.digest) and live and _same_secrets(p):
-        return None
+    elif _is_live(p, wanted.digest):
+        return _find_refresh(p, "apply")
     failed = p.release(memory.failed)
-    if failed and failed.digest == wanted.digest and failed.secret_versions == p.s.world.secret_versions:
+    if failed and failed.digest == wanted.digest and failed.secret_versions == p.versions_of(wanted.spec):
         return None
     reason = explain(live.spec if live else None, wanted.spec)
-    if live and live.digest == wanted.digest and not _same_secrets(p):
-        reason = "secrets changed"
     return Start(spec=wanted.spec, digest=wanted.digest, reason=reason, by=wanted.by or "file")
 
 
@@ -137,8 +137,28 @@ def _is_live(p: Picture, digest: str) -> bool:
     return p.live is not None and p.live.digest == digest
 
 
-def _same_secrets(p: Picture) -> bool:
-    return p.live is not None and p.live.secret_versions == p.s.world.secret_versions
+def _find_refresh(p: Picture, kind: Kind) -> Start | None:
+    """Return what serves with today's secret values, where one has changed and that was not tried in vain."""
+    live = p.live
+    if live is None or p.s.memory.rollout is not None:
+        return None
+    today, before = p.versions_of(live.spec), dict(live.secret_versions)
+    in_vain = [r for r in p.s.releases.values() if r.digest == live.digest and r.outcome in ("failed", "rolled_back")]
+    if live.secret_versions == today or any(r.secret_versions == today for r in in_vain):
+        return None
+    if not all(version for _, version in today):
+        return None  # one was removed: what runs keeps its value until it is replaced for another reason
+    changed = [name for name, version in today if before.get(name) != version]
+    return Start(
+        spec=live.spec,
+        digest=live.digest,
+        reason=f"secret changed: {', '.join(changed)}",
+        kind=kind,
+        by="oton",
+        image_id=live.image_id,
+        image_healthcheck=live.image_healthcheck,
+        restarts=live.restarts,
+    )
 
 
 def _freeze(p: Picture) -> Decision:

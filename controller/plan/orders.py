@@ -130,7 +130,7 @@ def _rollback(p: Picture, order: Order) -> Decision:
     if goal is None or not goal.image_id:
         text = f"no release {order.to}" if order.to else "no earlier release was live; see: oton history " + p.s.app
         return _turn_down(p, order, "missing", text)
-    if goal.number == live.number or (goal.digest, goal.image_id) == (live.digest, live.image_id):
+    if goal.number == live.number or is_same(goal, live):
         return _turn_down(p, order, "conflict", f"release {live.number}, which serves, is the same as {goal.number}")
     wanted = p.s.standing.wanted
     start = Start(
@@ -148,12 +148,29 @@ def _rollback(p: Picture, order: Order) -> Decision:
 
 
 def find_earlier(p: Picture, live: Release) -> Release | None:
-    """Return the newest release before the one that serves that was live, was not rolled back, and differs."""
-    for _, release in sorted(p.s.releases.items(), reverse=True):
-        is_same = (release.digest, release.image_id) == (live.digest, live.image_id)
-        if release.number < live.number and release.was_live and release.outcome != "rolled_back" and not is_same:
+    """Return the newest release before the one that serves that was live, was not rolled back, and differs.
+
+    What serves by a rollback counts as old as the release it went back to, so that repeating it walks back.
+    """
+    origin = _find_origin(p, live)
+    for number, release in sorted(p.s.releases.items(), reverse=True):
+        is_candidate = number < origin and release.was_live and release.outcome != "rolled_back"
+        if is_candidate and not is_same(release, live):
             return release
     return None
+
+
+def _find_origin(p: Picture, live: Release) -> int:
+    """Return the number under which a person first asked for what serves now."""
+    if live.kind not in ("rollback", "undo"):
+        return live.number
+    asked = (n for n, r in p.s.releases.items() if is_same(r, live) and r.kind not in ("rollback", "undo"))
+    return max((n for n in asked if n < live.number), default=live.number)
+
+
+def is_same(one: Release, other: Release) -> bool:
+    """Say whether two releases are the same spec with the same image."""
+    return (one.digest, one.image_id) == (other.digest, other.image_id)
 
 
 def _unpin(p: Picture, order: Order) -> Decision:

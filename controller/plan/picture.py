@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from controller.errors import Broken
 from controller.plan.situation import Release, Rollout, Situation, Slot
 from controller.routing.table import Upstream
+from controller.spec.model import AppSpec
 from controller.world.model import Replica
 
 QUIET_S = 600.0
@@ -62,6 +63,11 @@ class Picture:
         if target is None:
             raise Broken(f"{self.s.app}: the open rollout's release is not in the history")
         return target
+
+    def versions_of(self, spec: AppSpec) -> tuple[tuple[str, int], ...]:
+        """Return today's version of each secret that *spec* names; 0: it is not set."""
+        known = dict(self.s.world.secret_versions)
+        return tuple(sorted((one.name, known.get(one.name, 0)) for one in spec.secrets))
 
     def release(self, number: int | None) -> Release | None:
         """Return a release by number, or None."""

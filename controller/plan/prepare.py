@@ -7,12 +7,15 @@ from dataclasses import replace
 from controller.plan.begin import fail, with_image
 from controller.plan.operations import KeepLogs, KillReplica, RemoveReplica, ResolveImage, RunBefore
 from controller.plan.picture import Picture
+from controller.plan.reasons import say_missing
 from controller.plan.situation import Decision, Note, Release, Rollout
 from controller.world.model import Replica, Resolution
 
 
 def prepare(p: Picture, release: Release, rollout: Rollout) -> Decision | None:
     """Return the next step of the preparation; None once it is over."""
+    if rollout.kind != "undo" and (missing := [name for name, version in p.versions_of(release.spec) if not version]):
+        return fail(p, say_missing(p.s.app, missing))
     if not release.image_id:
         return _resolve(p, release)
     if rollout.kind == "rollback" and "image" not in rollout.data:

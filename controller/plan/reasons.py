@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from controller.spec.diff import diff_specs
 from controller.spec.model import AppSpec
 
@@ -19,6 +21,12 @@ def explain(old: AppSpec | None, new: AppSpec) -> str:
     words = [_cut(c.text) for c in changes[:SHOWN]]
     more = f"; {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
     return "; ".join(words) + more
+
+
+def say_missing(app: str, names: Collection[str]) -> str:
+    """Say that secrets have no value, and how to give them one."""
+    what = "secrets are" if len(names) > 1 else "secret is"
+    return f"{what} not set: {', '.join(names)}; set with: oton secret set {app} {next(iter(names))}"
 
 
 def _cut(text: str) -> str:

@@ -23,9 +23,7 @@ class Filling:
     look_again_s: float | None
 
 
-def fill_slots(
-    p: Picture, release: Release, muster: Muster, because: str, *, budget: int | None = None
-) -> Filling:
+def fill_slots(p: Picture, release: Release, muster: Muster, because: str, *, budget: int | None = None) -> Filling:
     """Return what fills the release's slots, with at most *budget* starts now (None: no limit)."""
     logs, retire, still = _mend(p, release, muster)
     blocked = {r.index for r, _ in muster.broken if r.id not in p.s.memory.tails} | {r.index for r in still}

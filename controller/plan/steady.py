@@ -29,7 +29,12 @@ def serve_on(p: Picture, target: Release | None = None) -> Decision:
         rules_of=live.spec,
         serve=p.routable((*filling.serve, *(p.outgoing(live) if target else ()))),
         rest=warm,
-        retire=(*filling.retire, *retiring(tuple(r for r in strays if not (target and p.is_routed(r))), f"release {live.number} replaced it")),
+        retire=(
+            *filling.retire,
+            *retiring(
+                tuple(r for r in strays if not (target and p.is_routed(r))), f"release {live.number} replaced it"
+            ),
+        ),
         fill=filling.operations,
         drain_s=live.spec.drain,
         coming=coming_rules(p, target) if target else (),

@@ -53,9 +53,7 @@ def build_routes(
 
 def build_rules(spec: AppSpec, group: Group = "live") -> tuple[Rule, ...]:
     """Return the spec's routes, and its preview host, as rules."""
-    rules = tuple(
-        Rule(host=route.host, path=route.path, strip=route.strip_path, group=group) for route in spec.routes
-    )
+    rules = tuple(Rule(host=route.host, path=route.path, strip=route.strip_path, group=group) for route in spec.routes)
     preview = getattr(spec.strategy, "preview_host", None)
     return (*rules, Rule(host=preview, group="preview")) if preview else rules
 

@@ -110,4 +110,4 @@ class World:
     resolutions: Mapping[str, Resolution] = field(default_factory=dict)
     """By key, as given in the ResolveImage operation."""
     secret_versions: tuple[tuple[str, int], ...] = ()
-    """Versions of the secrets that the wanted spec names."""
+    """Versions of all secrets that the app has, by name."""

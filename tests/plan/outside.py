@@ -48,7 +48,7 @@ class Fault:
 @dataclass
 class Outside:
     """One app's world; images whose name starts with `bad` never get ready, `dies` exit at once,
-    `late` exit after they were ready, `gone` cannot be pulled, `refused` cannot be started."""
+    `late` exit once they are routed, `sour` between their switch and their end of bake, `gone` cannot be pulled, `refused` cannot be started."""
 
     situation: Situation = field(default_factory=a_situation)
     story: list[str] = field(default_factory=list)
@@ -135,7 +135,7 @@ class Outside:
                 self.change(replica, state="exited", exit_code=1 if image.startswith("unmigratable") else 0)
             elif image.startswith("dies") or leaving:
                 self.change(replica, state="exited", exit_code=0 if leaving else 1)
-            elif image.startswith("late") and self._is_routed(replica):
+            elif self._spoils(image, replica):
                 self.change(replica, state="exited", exit_code=139)
 
     def react(self) -> None:
@@ -143,6 +143,16 @@ class Outside:
         self.drain()
         self.run_on()
         self.probe()
+
+    def _spoils(self, image: str, replica: Replica) -> bool:
+        if image.startswith("sour"):
+            return self._has_switched(replica)
+        return image.startswith("late") and self._is_routed(replica)
+
+    def _has_switched(self, replica: Replica) -> bool:
+        rollout = self.situation.memory.rollout
+        target = self.situation.releases.get(rollout.release) if rollout and rollout.switched else None
+        return target is not None and target.container_digest == replica.digest
 
     def _is_routed(self, replica: Replica) -> bool:
         confirmed = self.situation.world.routing.confirmed
@@ -310,7 +320,9 @@ class Outside:
             before = self.situation
             decision = self.pass_once()
             self.react()
-            is_calm = not decision.operations and decision.memory == before.memory and before.world == self.situation.world
+            is_calm = (
+                not decision.operations and decision.memory == before.memory and before.world == self.situation.world
+            )
             calm = calm + 1 if is_calm else 0
             if is_calm and decision.look_again_s is None:
                 return
@@ -359,7 +371,7 @@ class Outside:
 
 def _may_be_without(spec: AppSpec) -> bool:
     strategy = spec.strategy
-    return isinstance(strategy, Rolling) and strategy.limits(spec.replicas)[1] >= spec.replicas or spec.replicas == 0
+    return (isinstance(strategy, Rolling) and strategy.limits(spec.replicas)[1] >= spec.replicas) or spec.replicas == 0
 
 
 def _routes_to(routes: AppRoutes | None, replica: str) -> bool:

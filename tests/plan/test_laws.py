@@ -9,7 +9,7 @@ from controller.spec.model import AppSpec
 from tests.builders import a_spec
 from tests.plan.outside import Fault, Outside, an_outside
 
-IMAGES = ("good:1", "good:2", "good:3", "bad:1", "dies:1", "gone:1", "refused:1", "late:1", "unmigratable:1")
+IMAGES = ("good:1", "good:2", "good:3", "bad:1", "dies:1", "gone:1", "refused:1", "late:1", "sour:1", "unmigratable:1")
 STRATEGIES = (
     "rolling",
     {"type": "rolling", "max_surge": 0, "max_unavailable": 1},
@@ -24,7 +24,7 @@ STRATEGIES = (
 def specs() -> st.SearchStrategy[AppSpec]:
     def build(image: str, replicas: int, strategy: object, extra: int) -> AppSpec:
         fields: dict[str, object] = {"image": image, "replicas": replicas, "strategy": strategy, "deadline": "20s"}
-        if extra & 1 or image.startswith("late"):
+        if extra & 1 or image.startswith(("late", "sour")):
             fields["bake"] = "5s"
         if extra & 2 or image.startswith("unmigratable"):
             fields["before"] = {"command": "migrate"}
@@ -32,9 +32,7 @@ def specs() -> st.SearchStrategy[AppSpec]:
             fields["environment"] = {"A": str(extra)}
         return a_spec(**fields)
 
-    return st.builds(
-        build, st.sampled_from(IMAGES), st.integers(0, 3), st.sampled_from(STRATEGIES), st.integers(0, 7)
-    )
+    return st.builds(build, st.sampled_from(IMAGES), st.integers(0, 3), st.sampled_from(STRATEGIES), st.integers(0, 7))
 
 
 VERBS = ("rollback", "abort", "promote", "retry", "restart", "unpin", "suspend", "resume", "apply")
