@@ -75,25 +75,34 @@ def top_places(text: str) -> Iterator[tuple[Any, int, int, bool]]:
     depth = 0
     key: Any = None
     start, opened = 0, False
-    events: Iterator[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
-    for event in events:
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.DocumentEndEvent):
             return
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth == 2:
-                start, opened = event.start_mark.index, True
+                start, opened = begin(event), True
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
             if depth == 1 and opened and key is not None:
-                yield key, start, event.end_mark.index, False
+                yield key, start, finish(event), False
                 key, opened = None, False
         elif depth == 1 and isinstance(event, yaml.NodeEvent):
             if key is None:
                 key = event.start_mark
             else:
-                yield key, skip_anchor(text, event), event.end_mark.index, isinstance(event, yaml.AliasEvent)
+                yield key, skip_anchor(text, event), finish(event), isinstance(event, yaml.AliasEvent)
                 key = None
+
+
+def begin(event: Any) -> int:
+    """Return where an event begins in the text."""
+    return int(event.start_mark.index)
+
+
+def finish(event: Any) -> int:
+    """Return where an event ends in the text."""
+    return int(event.end_mark.index)
 
 
 def skip_anchor(text: str, event: Any) -> int:

@@ -98,7 +98,7 @@ def ask(tcp: str, method: str, path: str, auth: httpx.Auth | None, **more: Any) 
             more = {"json": {"value": "s3cr3t"}}
         elif path == "/v1/tokens":
             more = {"json": {"name": "made"}}
-    return httpx.request(method, tcp + path, auth=auth, timeout=DEADLINE_S, trust_env=False, **more)
+    return httpx.request(method, tcp + path, auth=auth, timeout=DEADLINE_S, trust_env=False, verify=False, **more)
 
 
 def test_without_a_token_only_the_two_probes_answer(tcp: str) -> None:
@@ -158,7 +158,11 @@ def test_a_token_limited_to_apps_is_no_admin_of_all(stage: Stage, tcp: str) -> N
 def test_a_wrong_token_is_401_and_is_not_logged(tcp: str, shown: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         answer = httpx.get(
-            tcp + "/v1/apps", headers={"Authorization": f"Bearer {shown}".encode()}, timeout=DEADLINE_S, trust_env=False
+            tcp + "/v1/apps",
+            headers={"Authorization": f"Bearer {shown}".encode()},
+            timeout=DEADLINE_S,
+            trust_env=False,
+            verify=False,
         )
     assert answer.status_code == 401
     assert len(shown) < 20 or shown not in caplog.text
