@@ -6,14 +6,16 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import controller
 from controller.kernel import die_with_parent
 from controller.knobs import ProxyUser
 from controller.lines import LineSocket
+from controller.proxy.nursery import render_status
 from controller.settings import Settings, variable_of
 
 _OURSELVES = (sys.executable, "-P", "-m", "controller")
@@ -77,6 +79,25 @@ def start_nursery(
         env=kept | _python_path(),
         start_new_session=True,
     )
+
+
+def reap(children: Collection[Child], log: Any) -> Iterator[Child]:
+    """Take in every process that has ended and is ours to take in; yield those that are among *children*."""
+    by_pid = {child.process.pid: child for child in children}
+    while True:
+        try:
+            # Looked at first and taken in by its owner: Popen would never learn how its child ended.
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if found is None:
+            return
+        if found.si_pid in by_pid:
+            by_pid[found.si_pid].process.wait()
+            yield by_pid[found.si_pid]
+        else:  # a worker whose nursery has gone, or what a controller left behind
+            _, status = os.waitpid(found.si_pid, 0)
+            log.debug("process ended", pid=found.si_pid, status=render_status(os.waitstatus_to_exitcode(status)))
 
 
 def render_environment(settings: Settings) -> dict[str, str]:

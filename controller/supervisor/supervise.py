@@ -7,29 +7,26 @@ Whatever happens only wakes it; `_steer` then compares what is with what should 
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
 import signal
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from controller.lines import LineSocket
 from controller.lock import Lock
 from controller.proxy.nursery import NO_RIGHTS, render_status
 from controller.supervisor.alarms import Alarms
-from controller.supervisor.backoff import Backoff
+from controller.supervisor.backoff import Restarts
 from controller.supervisor.crew import Crew, Worker
 from controller.supervisor.notify import Notifier
 from controller.supervisor.nursing import Inheritance, Nursing
-from controller.supervisor.programs import Child, Programs, start_controller
+from controller.supervisor.programs import Child, Programs, reap, start_controller
 
 _TICK_S = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _CANNOT_START = 2
-_WORKER_BACKOFF_S = 5.0
-"""Longest wait before a worker that keeps ending is forked again: a fork costs milliseconds, an outage more."""
-
 _LAST_WORDS_S = 1.0
 """What anyone may take beyond the stop timeout before it is killed."""
 
@@ -48,7 +45,7 @@ class Supervisor:
         self._crew = Crew(self._tell_roster)
         self._nursing = Nursing(inheritance, programs, log)
         self._controller: Child | None = None
-        self._backoff = {"controller": Backoff(), "nursery": Backoff(), "worker": Backoff(_WORKER_BACKOFF_S)}
+        self._restarts = Restarts(log)
         self._controller_acted = self._serves = False
         self._replace_asked = self._replacing = False
         self._stop_by: float | None = None
@@ -69,8 +66,12 @@ class Supervisor:
                     self._wait(alarms, time.monotonic())
             finally:
                 self._end_all()
-        self._log.info("stopped")
+        self._say("stopped")
         return self._code
+
+    def _say(self, text: str, **fields: object) -> None:
+        say = self._log.debug if self._code else self._log.info
+        say(text, **fields)
 
     # What should be
 
@@ -84,28 +85,16 @@ class Supervisor:
                 self._end_all()
             return
         if self._nursing.current is None:
-            self._try("nursery", self._begin_current, now)
+            self._restarts.begin("nursery", self._begin_current, now)
         if self._controller is None:
-            self._try("controller", self._begin_controller, now)
+            self._restarts.begin("controller", self._begin_controller, now)
         if self._replace_asked and not self._replacing:
-            self._try("nursery", self._begin_replacing, now)
-        self._try("worker", self._fill_crew, now)
+            self._restarts.begin("nursery", self._begin_replacing, now)
+        self._restarts.begin("worker", self._fill_crew, now)
         if self._replacing:
             self._retire_old(now)
         if not self._serves:
             self._say_when_serving()
-
-    def _try(self, what: str, begin: Callable[[float], None], now: float) -> None:
-        """Begin what is due; where the machine has no process or descriptor to spare, later."""
-        backoff = self._backoff[what]
-        if now < backoff.due:
-            return
-        try:
-            begin(now)
-        except OSError as error:
-            wait_s = backoff.ended(now, 0.0) or _TICK_S
-            backoff.due = now + wait_s
-            self._log.error(f"no {what} could be started", why=str(error), tries_again_in_s=wait_s)
 
     def _fill_crew(self, now: float) -> None:
         generation = self._nursing.generation
@@ -158,12 +147,17 @@ class Supervisor:
             self._log.warning("cut", why="told to stop a second time")
             self._cut = True
 
-    def _stop(self, now: float, code: int = 0) -> None:
-        self._code = code
+    def _give_up(self, now: float) -> None:
+        """End a service that cannot start; the reason stands on stderr, and nothing else beside it."""
+        if self._stop_by is None:
+            self._code = _CANNOT_START
+            self._stop(now)
+
+    def _stop(self, now: float) -> None:
         limit_s = self._settings.stop_timeout_s
         self._stop_by = now + limit_s
         self._notifier.tell("STOPPING=1")
-        self._log.info("stopping", drain_s=limit_s, workers=self._crew.roster())
+        self._say("stopping", drain_s=limit_s, workers=self._crew.roster())
         self._public.close()
         for nursery in self._nursing:
             self._dismiss(nursery)
@@ -207,22 +201,8 @@ class Supervisor:
             child.channel.close()
 
     def _reap(self, now: float) -> None:
-        children = {child.process.pid: child for child in (self._controller, *self._nursing) if child is not None}
-        while True:
-            try:
-                # Looked at first and reaped by its owner: Popen would never learn how its child ended.
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if found is None:
-                return
-            child = children.get(found.si_pid)
-            if child is None:  # a worker whose nursery has gone, or what a controller left behind
-                _, status = os.waitpid(found.si_pid, 0)
-                self._log.debug("process ended", pid=found.si_pid, status=_render_wait_status(status))
-            else:
-                child.process.wait()
-                self._bury(child, now)
+        for child in reap([child for child in (self._controller, *self._nursing) if child is not None], self._log):
+            self._bury(child, now)
 
     def _bury(self, child: Child, now: float) -> None:
         if not child.channel.closed:
@@ -230,9 +210,10 @@ class Supervisor:
         self._dismiss(child)
         if child is self._controller:
             self._controller = None
-            self._mourn("controller", child, now)
-            if child.process.returncode == _CANNOT_START and not self._controller_acted and self._stop_by is None:
-                self._stop(now, _CANNOT_START)
+            if child.process.returncode == _CANNOT_START and not self._controller_acted:
+                self._give_up(now)  # it has said why
+            else:
+                self._note_end("controller", child, now)
             return
         was_current, was_incoming = child is self._nursing.current, child is self._nursing.incoming
         self._nursing.forget(child)
@@ -242,17 +223,14 @@ class Supervisor:
             self._end_replacing("workers stay as they are")
         elif was_current:
             self._lose_unborn()
-            self._mourn("nursery", child, now)
-            if child.process.returncode == NO_RIGHTS and not len(self._crew) and self._stop_by is None:
-                self._stop(now, _CANNOT_START)
+            if child.process.returncode == NO_RIGHTS and not len(self._crew):
+                self._give_up(now)
+            else:
+                self._note_end("nursery", child, now)
 
-    def _mourn(self, what: str, child: Child, now: float) -> None:
-        if self._stop_by is not None:
-            return
-        backoff, status = self._backoff[what], render_status(child.process.returncode)
-        wait_s = backoff.ended(now, now - child.started)
-        say = self._log.error if backoff.failures > 2 else self._log.warning
-        say(f"{what} ended", status=status, times_in_a_row=backoff.failures, starts_again_in_s=wait_s)
+    def _note_end(self, what: str, child: Child, now: float) -> None:
+        if self._stop_by is None:
+            self._restarts.note_end(what, now, now - child.started, status=render_status(child.process.returncode))
 
     def _lose_unborn(self) -> None:
         worker, self._nursing.unborn = self._nursing.unborn, None
@@ -264,13 +242,12 @@ class Supervisor:
             self._selector.unregister(worker.channel)
         self._crew.strike(worker)
         if worker.retires_by is None:
-            wait_s = self._backoff["worker"].ended(now, now - worker.born)
-            self._log.warning("worker lost", worker=worker.number, pid=worker.pid, next_starts_in_s=wait_s)
+            self._restarts.note_end("worker", now, now - worker.born, worker=worker.number, pid=worker.pid)
 
     # What the others say
 
     def _wait(self, alarms: Alarms, now: float) -> None:
-        dues = [now + _TICK_S, *(backoff.due for backoff in self._backoff.values() if backoff.due > now)]
+        dues = [now + _TICK_S, *self._restarts.dues(now)]
         if self._notifier.every_s is not None:
             dues.append(now + self._notifier.every_s / 2)
         for key, _ in self._selector.select(0 if alarms else min(dues) - now):
@@ -315,6 +292,8 @@ class Supervisor:
                 if nursery is self._nursing.incoming and (old := self._nursing.take_over()) is not None:
                     self._lose_unborn()
                     self._dismiss(old)  # it ends; its workers are ours until they have gone
+            case {"failed": why} if nursery is self._nursing.current and not len(self._crew):
+                sys.stderr.write(f"oton: {why}\n")
             case {"failed": why}:
                 self._log.error(str(why))
             case {"born": number, "pid": pid}:
@@ -328,7 +307,3 @@ class Supervisor:
     def _tell_roster(self) -> None:
         if self._controller is not None:
             self._controller.channel.send({"roster": self._crew.roster()})
-
-
-def _render_wait_status(status: int) -> str:
-    return render_status(os.waitstatus_to_exitcode(status))

@@ -24,7 +24,9 @@ ROOT = HERE.parents[1]
 PATIENCE_S = 30.0
 
 
-def until(condition: Callable[[], Any], what: str = "it did not come true in time", patience_s: float = PATIENCE_S) -> Any:
+def until(
+    condition: Callable[[], Any], what: str = "it did not come true in time", patience_s: float = PATIENCE_S
+) -> Any:
     deadline = time.monotonic() + patience_s
     while True:
         with suppress(OSError, ValueError, http.client.HTTPException):
@@ -99,7 +101,9 @@ class Backend:
 class Service:
     """One `oton serve` with the stub controller."""
 
-    def __init__(self, folder: Path, *, workers: int = 2, environ: Mapping[str, str] = {}, port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, workers: int = 2, environ: Mapping[str, str] = {}, port: int | None = None
+    ) -> None:
         self.folder, self.port = folder, port or free_port()
         self.state = folder / "state"
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTON_", "DB_"))} | {
@@ -123,7 +127,9 @@ class Service:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = options.pop("command", (sys.executable, str(HERE / "serve.py")))
         with (self.folder / "err").open("ab") as err, (self.folder / "out").open("ab") as out:
-            self.process = subprocess.Popen(command, env=self.environ, cwd=self.folder, stdout=out, stderr=err, **options)
+            self.process = subprocess.Popen(
+                command, env=self.environ, cwd=self.folder, stdout=out, stderr=err, **options
+            )
         if wait:
             until(lambda: self.said("serving"), "it never served")
         return self
@@ -190,7 +196,9 @@ class Service:
         return self.order(status=True)
 
     def publish(self, app: str, *backends: Backend) -> None:
-        routes = AppRoutes(app=app, rules=(Rule(host=f"{app}.test"),), upstreams=tuple(one.upstream() for one in backends))
+        routes = AppRoutes(
+            app=app, rules=(Rule(host=f"{app}.test"),), upstreams=tuple(one.upstream() for one in backends)
+        )
         until(lambda: "version" in self.order(publish={app: encode_app(routes)}))
         until(self.is_settled, "it was never confirmed")
 

@@ -173,7 +173,9 @@ def test_workers_run_as_somebody_who_may_nothing(service):
         assert status["NoNewPrivs"] == "1"
         assert all(int(status[name], 16) == 0 for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"))
         opened = [fd.readlink() for fd in Path(f"/proc/{pid}/fd").iterdir()]
-        assert not [one for one in opened if one.name in ("docker.sock", "database.db", "lock", "instance", "stub.sock")]
+        assert not [
+            one for one in opened if one.name in ("docker.sock", "database.db", "lock", "instance", "stub.sock")
+        ]
         environ = Path(f"/proc/{pid}/environ").read_text()
         assert "DB_PATH" not in environ
         assert "OTON_" not in environ
