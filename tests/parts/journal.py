@@ -1,0 +1,183 @@
+"""
+What really happened meanwhile: the engine's own events of one instance, and the table the proxy was given.
+
+    with Journal(service) as journal:
+        ...
+    assert not journal.writes()                  # nothing was created, started, stopped or removed
+    journal.check_never_stopped_while_routed()   # law 1
+    journal.check_always_routed("shop")          # law 2
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+
+from tests.parts.service import Service
+from tests.parts.wait import wait_for
+
+LOOK_S = 0.05
+READING = ("exec_create", "exec_start", "exec_die", "health_status", "top", "resize", "attach")
+"""What reading and probing leave in the events, and what the container does by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One event of the engine."""
+
+    at: float
+    """Wall seconds."""
+    kind: str
+    """container, network, volume, image."""
+    action: str
+    id: str
+    name: str
+    app: str
+    release: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The table as it was on disk at one moment."""
+
+    at: float
+    version: int
+    apps: Mapping[str, Any]
+
+    def ready(self, app: str) -> frozenset[str]:
+        """Return the ids that take new requests of the app's live group."""
+        entry = self.apps.get(app) or {}
+        return frozenset(u["id"] for u in upstreams(entry) if u.get("state", "ready") == "ready")
+
+
+def upstreams(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return an entry's upstreams of the live group."""
+    return [u for u in entry.get("upstreams", ()) if u.get("group", "live") == "live"]
+
+
+class Journal:
+    """Listens to the engine and looks at the table, twenty times a second, while the block runs."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._place = service.state / "proxy" / "table.json"
+        self.events: list[Happened] = []
+        self.looks: list[Look] = []
+        self._client = docker.APIClient(timeout=600)
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=work, name=f"journal-{work.__name__}", daemon=True)
+            for work in (self._listen, self._watch)
+        ]
+
+    def __enter__(self) -> Journal:
+        self._stream = self._client.events(decode=True, since=time.time())
+        self.look()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.look()
+        self._stop.set()
+        with suppress(OSError, ValueError):
+            self._stream.close()
+        for thread in self._threads:
+            thread.join(10)
+        self._client.close()
+
+    def look(self) -> Look:
+        """Note the table as it is now."""
+        try:
+            raw = json.loads(self._place.read_bytes())
+        except FileNotFoundError:
+            raw = {"version": 0, "apps": {}}
+        look = Look(time.time(), raw["version"], raw["apps"])
+        self.looks.append(look)
+        return look
+
+    def _watch(self) -> None:
+        while not self._stop.wait(LOOK_S):
+            self.look()
+
+    def _listen(self) -> None:
+        # Closing the stream from another thread ends the iteration in any of these ways.
+        with suppress(Exception):
+            for raw in self._stream:
+                self._take(raw)
+
+    def _take(self, raw: Mapping[str, Any]) -> None:
+        kind, actor = raw["Type"], raw["Actor"]
+        labels = actor.get("Attributes", {})
+        if kind == "container" and labels.get("oton.instance") != self._service.instance:
+            return
+        if kind == "image" or (
+            kind == "network" and self._service.environment["OTON_NETWORK"] not in labels.get("name", "")
+        ):
+            return
+        self.events.append(
+            Happened(
+                at=raw["timeNano"] / 1e9,
+                kind=kind,
+                action=raw["Action"].partition(":")[0],
+                id=actor["ID"],
+                name=labels.get("name", ""),
+                app=labels.get("oton.app", ""),
+                release=int(labels.get("oton.release") or 0),
+            )
+        )
+
+    # asking
+
+    def actions(self, app: str, *actions: str) -> list[Happened]:
+        """Return what happened to the app's containers, the named actions only."""
+        return [e for e in self.events if e.kind == "container" and e.app == app and e.action in actions]
+
+    def writes(self) -> list[Happened]:
+        """Return what changed anything on the engine that is ours."""
+        return [e for e in self.events if e.action not in READING]
+
+    def wait_action(self, app: str, action: str, count: int = 1, limit_s: float = 20) -> list[Happened]:
+        """Wait until the action happened *count* times."""
+        wait_for(lambda: len(self.actions(app, action)) >= count, limit_s, f"{action} of {app}, {count} times")
+        return self.actions(app, action)
+
+    def versions(self) -> set[int]:
+        """Return the versions that the table had."""
+        return {look.version for look in self.looks}
+
+    def most_running(self, app: str, running: int) -> int:
+        """Return how many containers ran at once at the most, given how many did at the start."""
+        most = running
+        for event in sorted(self.actions(app, "start", "die"), key=lambda e: e.at):
+            running += 1 if event.action == "start" else -1
+            most = max(most, running)
+        return most
+
+    def check_never_stopped_while_routed(self, *outside: str) -> None:
+        """
+        Raise AssertionError if a container was signalled while the table still named it as ready.
+
+        *outside* are ids that the test itself stopped. The table on disk is written before it is pushed, so a
+        replica that is ready in the look before its signal was routed.
+        """
+        for event in self.events:
+            if event.kind != "container" or event.action not in ("kill", "die") or event.id in outside:
+                continue
+            before = [look for look in self.looks if look.at < event.at]
+            if before and event.id in before[-1].ready(event.app):
+                raise AssertionError(f"{event.name} got {event.action} at {event.at:.3f} while it was routed")
+
+    def check_always_routed(self, app: str, at_least: int = 1) -> None:
+        """Raise AssertionError if a look found the app with fewer ready upstreams."""
+        for look in self.looks:
+            assert len(look.ready(app)) >= at_least, (
+                f"{app} at {look.at:.3f}, table {look.version}: {look.apps.get(app)}"
+            )
