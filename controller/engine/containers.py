@@ -63,13 +63,19 @@ class Containers:
         raise Refused(f"the names {container_name(plan)} to -{NAMES - 1} are all taken by others; remove some of them")
 
     def _begun(self, plan: ContainerPlan) -> dict[str, Any] | None:
-        """Find what an earlier try for the same plan left: its answer may have been lost."""
+        """Find what an earlier try for the same plan left: its answer may have been lost.
+
+        One that runs and was seen running is not it: whoever asks now knows of that one and wants another beside it.
+        """
         if plan.kind == "run":
             return None
         wanted = _made_for(plan, self._instance)
-        alive = ("created", "running") if plan.kind == "replica" else ("created", "running", "paused", "exited")
         same = [each for each in self._sight.listed(plan.app) if _is_made_for(each["Labels"], wanted)]
-        return next((each for each in same if each["State"] in alive), None)
+        return next((each for each in same if plan.kind == "before" or self._is_begun(each)), None)
+
+    def _is_begun(self, listed: Mapping[str, Any]) -> bool:
+        is_new = listed["State"] == "running" and not self._sight.was_shown(listed["Id"])
+        return listed["State"] == "created" or is_new
 
     def _create_as(self, name: str, plan: ContainerPlan, change: Change) -> str | None:
         """Create under this name; None if somebody else has it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,8 @@ class Sight:
         self._doubted_all = 0
         self._stuck: dict[str, float] = {}
         self._ours: set[str] = set()
+        self._shown: set[str] = set()
+        """Those that somebody was told are past `created`."""
         self._limits: frozenset[str] | None = None
         self._lock = threading.Lock()
         self.on_address: Callable[[str, str], None] = lambda container, address: None
@@ -59,7 +61,7 @@ class Sight:
         """Return the app's containers, sorted; raises Retry if one cannot be inspected in time."""
         with self._calls.doing(f"look at the containers of {app}"):
             replicas = [self._look(each) for each in self.listed(app)]
-        return split_by_app([each for each in replicas if each is not None]).get(app, ())
+        return self._show(replicas).get(app, ())
 
     def observe_all(self) -> Mapping[str, tuple[Replica, ...]]:
         """Return all apps' containers; one whose inspection hangs is shown as the list has it."""
@@ -68,7 +70,7 @@ class Sight:
             listed = self.listed()
             replicas = [self._look_or_list(each) for each in listed]
         self._forget_all_but(frozenset(each["Id"] for each in listed), as_of)
-        return split_by_app([each for each in replicas if each is not None])
+        return self._show(replicas)
 
     def listed(self, app: str = "") -> list[dict[str, Any]]:
         """Return the engine's list of our containers (of one app)."""
@@ -109,11 +111,16 @@ class Sight:
                 self._stuck.clear()
                 self._limits = None
 
-    def app_of(self, container: str) -> str:
-        """Return the app of a container that was seen lately, else ""."""
+    def was_shown(self, container: str) -> bool:
+        """Say whether `observe` has told of this container as one that was started."""
         with self._lock:
-            kept = self._kept.get(container)
-        return kept.replica.app if kept else ""
+            return container in self._shown
+
+    def _show(self, found: Iterable[Replica | None]) -> dict[str, tuple[Replica, ...]]:
+        replicas = [each for each in found if each is not None]
+        with self._lock:
+            self._shown.update(each.id for each in replicas if each.state != "created")
+        return split_by_app(replicas)
 
     def _look(self, listed: Mapping[str, Any], limit_s: float | None = None) -> Replica | None:
         key, shown = listed["Id"], _shown(listed)
@@ -162,6 +169,7 @@ class Sight:
                 for gone in each.keys() - present:
                     del each[gone]
             self._ours &= present
+            self._shown &= present
         self.on_present(present, as_of)
 
 

@@ -107,7 +107,7 @@ def _host_config(plan: ContainerPlan, place: Place) -> dict[str, Any]:
         "NetworkMode": place.network,
         "RestartPolicy": {"Name": "no"},
         "LogConfig": LOG_CONFIG,
-        "Binds": [*(_bind(plan.app, each) for each in spec.volumes if each.source), *_secret_binds(plan)],
+        "Binds": [_bind(plan.app, each) for each in spec.volumes if each.source],
         **_limits(spec),
     }
     if place.address is None and spec.port is not None and plan.kind == "replica":
@@ -121,11 +121,7 @@ def _host_config(plan: ContainerPlan, place: Place) -> dict[str, Any]:
         "ExtraHosts": list(spec.extra_hosts),
         "ShmSize": spec.shm_size,
         "Ulimits": [{"Name": name, "Soft": one.soft, "Hard": one.hard} for name, one in sorted(spec.ulimits.items())],
-        "Mounts": [
-            {"Type": "volume", "Target": each.target, "ReadOnly": each.read_only}
-            for each in spec.volumes
-            if each.type == "volume" and not each.source
-        ],
+        "Mounts": [*_anonymous_volumes(spec), *_secret_mounts(plan)],
     }
     return config | {key: value for key, value in optional.items() if value}
 
@@ -136,8 +132,20 @@ def _bind(app: str, volume: Volume) -> str:
     return f"{source}:{volume.target}:{modes}"
 
 
-def _secret_binds(plan: ContainerPlan) -> list[str]:
-    return [f"{path}:/run/secrets/{name}:ro" for name, path in sorted((plan.files or {}).items())]
+def _anonymous_volumes(spec: AppSpec) -> list[dict[str, Any]]:
+    return [
+        {"Type": "volume", "Target": each.target, "ReadOnly": each.read_only}
+        for each in spec.volumes
+        if each.type == "volume" and not each.source
+    ]
+
+
+def _secret_mounts(plan: ContainerPlan) -> list[dict[str, Any]]:
+    # Not among the binds: where a bind's source is missing, the engine makes a folder in its place.
+    return [
+        {"Type": "bind", "Source": path, "Target": f"/run/secrets/{name}", "ReadOnly": True}
+        for name, path in sorted((plan.files or {}).items())
+    ]
 
 
 def _split_tmpfs(entry: str) -> tuple[str, str]:

@@ -125,6 +125,7 @@ def test_a_started_replica_is_seen_with_all_that_it_was_made_for(world: World) -
 
 
 def test_starting_twice_makes_one_container(world: World) -> None:
+    # The reply to the first may have been lost, and nobody has looked since.
     assert world.engine.start(world.plan()) == world.engine.start(world.plan())
     assert len(world.engine.observe(world.app)) == 1
 
@@ -230,6 +231,15 @@ def test_a_dead_one_in_the_slot_does_not_stop_a_new_one(world: World) -> None:
         f"{world.app}-r1-1": "exited",
         f"{world.app}-r1-1-2": "running",
     }
+
+
+def test_one_that_was_seen_running_gets_a_successor_beside_it(world: World) -> None:
+    # As when a hand changed its limits: it serves on until the new one is ready.
+    drifted = world.engine.start(world.plan())
+    assert is_in(world, "running")
+    successor = world.engine.start(world.plan())
+    assert successor != drifted
+    assert [each.state for each in world.engine.observe(world.app)] == ["running", "running"]
 
 
 def test_another_digest_in_the_slot_is_another_container(world: World) -> None:

@@ -71,9 +71,11 @@ def test_every_field_of_the_container_part_reaches_the_engine():
         "shop_data:/data:rw",
         "/etc/hosts:/hosts:ro",
         "theirs:/x:rw",
-        "/state/secrets/cert:/run/secrets/CERT:ro",
     ]
-    assert host["Mounts"] == [{"Type": "volume", "Target": "/anon", "ReadOnly": False}]
+    assert host["Mounts"] == [
+        {"Type": "volume", "Target": "/anon", "ReadOnly": False},
+        {"Type": "bind", "Source": "/state/secrets/cert", "Target": "/run/secrets/CERT", "ReadOnly": True},
+    ]
     assert host["Tmpfs"] == {"/run": "size=64M", "/tmp": ""}
     assert (host["CapAdd"], host["CapDrop"], host["ExtraHosts"]) == (["NET_ADMIN"], ["ALL"], ["db:10.0.0.9"])
     assert (host["Init"], host["ReadonlyRootfs"], host["ShmSize"]) == (True, True, 64 * 1024**2)

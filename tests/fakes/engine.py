@@ -95,6 +95,8 @@ class FakeEngine:
         self._lock = threading.RLock()
         self._freed = threading.Condition(self._lock)
         self._made = 0
+        self._shown: set[str] = set()
+        """Ids that somebody was told are running: a start for their slot means another one beside them."""
 
     # The port.
 
@@ -293,17 +295,19 @@ class FakeEngine:
     # How it is done.
 
     def _of(self, app: str) -> tuple[Replica, ...]:
-        return tuple(sorted((b.replica for b in self._boxes.values() if b.replica.app == app), key=_order))
+        found = [box.replica for box in self._boxes.values() if box.replica.app == app]
+        self._shown.update(each.id for each in found if each.state != "created")
+        return tuple(sorted(found, key=_order))
 
     def _same(self, plan: ContainerPlan) -> str | None:
         if plan.kind == "run":
             return None
-        alive = ("created", "running") if plan.kind == "replica" else ("created", "running", "paused", "exited")
         for key, box in sorted(self._boxes.items()):
             seen = box.replica
             made_for = (seen.app, seen.release, seen.index, seen.kind, seen.digest)
             wanted = (plan.app, plan.release.number, plan.index, plan.kind, plan.release.container_digest)
-            if made_for == wanted and seen.state in alive:
+            begun = seen.state == "created" or (seen.state == "running" and key not in self._shown)
+            if made_for == wanted and (begun or plan.kind == "before"):
                 return key
         return None
 
