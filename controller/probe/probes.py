@@ -17,10 +17,13 @@ from controller.ports import Ring, Target
 from controller.probe import board
 from controller.probe.board import Outcome
 from controller.probe.trial import Trial
+from controller.probe.words import render_lost
 from controller.world.model import Verdict
 
 TALK_S = 2.0
 """Mere changes of wording about a replica ring at most this often."""
+DOUBT_S = 0.1
+"""A doubt has a replica asked again at once, but not within this time of the last answer."""
 IDLE_S = 0.5
 """Longest sleep of the thread, so that it sees its end."""
 
@@ -34,6 +37,8 @@ class _Watched:
     deadline: float | None = None
     """Set while a question is under way."""
     doubted: bool = False
+    asked: float = float("-inf")
+    """When the last question ended."""
     talked: float = field(default=-TALK_S)
     waits: int = 0
     """What the selector waits for on its socket now."""
@@ -97,7 +102,8 @@ class Probes:
             if one.deadline is not None:
                 one.doubted = True  # what is under way was asked before the doubt arose
             else:
-                self._plan(one, self._now())
+                # Workers under load doubt thousands of times a second; a replica is not asked as often.
+                self._plan(one, min(one.due, max(self._now(), one.asked + DOUBT_S)))
         self._wake()
 
     # The thread.
@@ -160,11 +166,15 @@ class Probes:
             return
         elif one.target.method == "alive":
             self._settle(one, lambda verdict: board.judge_alive(verdict, one.target, now), rung, now)
-        elif one.target.method in ("path", "root") and one.target.address and one.target.port:
+            if not one.verdict.ready:
+                with self._lock:
+                    self._plan(one, max(now + IDLE_S, one.target.started + board.alive_s(one.target)))
+        elif one.target.method in ("path", "root"):
             with self._lock:
                 one.deadline = now + one.target.health.timeout
                 self._plan_at(one, one.deadline)
-            self._step(one, one.trial.begin(), rung)
+            is_there = one.target.address is not None and one.target.port is not None
+            self._step(one, one.trial.begin() if is_there else Outcome(False, False, render_lost(one.target)), rung)
 
     def _step(self, one: _Watched, outcome: Outcome | None, rung: set[str]) -> None:
         """Take what a step of a trial came to, and wait for what it wants next."""
@@ -172,8 +182,9 @@ class Probes:
             now = self._now()
             self._settle(one, lambda verdict: self._judged(one, verdict, outcome, now), rung, now)
             with self._lock:
-                one.deadline = None
-                self._plan(one, now + (0.0 if one.doubted else self._pause(one, now)))
+                one.deadline, one.asked = None, now
+                pause_s = self._pause(one, now)
+                self._plan(one, now + (min(pause_s, DOUBT_S) if one.doubted else pause_s))
                 one.doubted = False
         self._listen(one)
 

@@ -62,6 +62,11 @@ def render_not_http(target: Target, got: bytes) -> str:
     return f'{render_question(target)}: port {target.port} does not answer with HTTP but with "{quote_body(got)}"'
 
 
+def render_lost(target: Target) -> str:
+    """Render that there is nowhere to ask."""
+    return f"{render_question(target)}: the container has no address on the replicas' network"
+
+
 def render_trouble(target: Target, why: str) -> str:
     """Render that the network would not let us ask."""
     return f"{render_question(target)}: cannot reach {place(target)}: {why}"

@@ -196,6 +196,28 @@ def test_doubt_asks_at_once_though_the_next_probe_is_far(asker: Asker) -> None:
         asker.probes.doubt("nobody")
 
 
+def test_a_flood_of_doubts_does_not_become_a_flood_of_questions(asker: Asker) -> None:
+    with a_talker() as talker:
+        asker.probes.watch("shop", [a_target(port=talker.port, interval="60s")])
+        wait_for(lambda: asker.verdict().ready)
+        end = asker.clock.now().steady + 0.5
+        while asker.clock.now().steady < end:
+            asker.probes.doubt("r1")
+        assert 3 <= len(talker.requests) <= 8
+
+
+def test_one_without_an_address_is_not_ready_and_says_so(asker: Asker) -> None:
+    with a_talker() as talker:
+        asker.probes.watch("shop", [a_target(port=talker.port, **FAST)])
+        wait_for(lambda: asker.verdict().ready)
+        asker.probes.watch("shop", [a_target(port=talker.port, address=None, **FAST)])
+        wait_for(lambda: asker.verdict().failures)
+        assert asker.verdict().answer == "GET /healthz: the container has no address on the replicas' network"
+        assert not asker.verdict().ready
+        asker.probes.watch("shop", [a_target(port=talker.port, **FAST)])
+        wait_for(lambda: asker.verdict().ready)
+
+
 def test_a_doubt_while_a_question_is_under_way_asks_once_more(asker: Asker) -> None:
     may_answer = threading.Event()
 
@@ -286,6 +308,7 @@ def test_alive_gets_ready_when_its_time_has_come(asker: Asker) -> None:
     started = asker.clock.now().steady - 4.8
     asker.probes.watch("shop", [a_target(port=None, method="alive", started=started)])
     assert not asker.verdict().ready
+    asker.probes.doubt("r1")
     wait_for(lambda: asker.verdict().ready)
     wait_for(lambda: asker.rung == ["shop"])
 
