@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -226,10 +226,11 @@ def backend(name: str) -> Iterator[Backend]:
 
 
 class Load:
-    """Requests without a pause, each on a connection of its own, from two threads."""
+    """Requests without a pause from two threads, each on a connection of its own, or on kept ones as long as they last."""
 
-    def __init__(self, service: Service, expected: str) -> None:
+    def __init__(self, service: Service, expected: str, *, keep_alive: bool = False) -> None:
         self.sent = 0
+        self._keep_alive = keep_alive
         self.failures: list[str] = []
         self._service, self._expected = service, expected
         self._stop = threading.Event()
@@ -245,13 +246,24 @@ class Load:
         for thread in self._threads:
             thread.join(PATIENCE_S)
 
+    def _ask_on(self, connection: http.client.HTTPConnection) -> tuple[int, str]:
+        connection.request("GET", "/", headers={"Host": "shop.test"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
     def _run(self) -> None:
+        kept = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=10)
+        with closing(kept):
+            self._run_on(kept)
+
+    def _run_on(self, kept: http.client.HTTPConnection) -> None:
         while not self._stop.is_set():
             self.sent += 1
             try:
-                answer = self._service.ask()
+                answer = self._ask_on(kept) if self._keep_alive else self._service.ask()
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append(repr(error))
+                kept.close()
             else:
                 if answer != (200, self._expected):
                     self.failures.append(repr(answer))
