@@ -7,11 +7,13 @@ import signal
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any
 
 import structlog
 
 from controller import __version__
+from controller.api.doctor import check_vault
 from controller.api.parts import Parts
 from controller.api.server import serve_api
 from controller.api.sockets import open_socket
@@ -23,7 +25,8 @@ from controller.intake.desired import Desired
 from controller.intake.looks import Ports as IntakePorts
 from controller.lock import Lock
 from controller.loop.chores import Chores
-from controller.loop.observe import NoSecrets, Ports
+from controller.loop.handover import hand_out
+from controller.loop.observe import Ports
 from controller.loop.queue import Queue
 from controller.loop.threads import Threads
 from controller.loop.together import Together
@@ -31,13 +34,14 @@ from controller.loop.workers import Workers
 from controller.orders import Orders
 from controller.plan.claims import Claims, claims_of, claims_of_routes
 from controller.plan.foresee import preview
-from controller.plan.situation import Decision, Situation
+from controller.plan.situation import Decision, Release, Situation
 from controller.ports import Ring
 from controller.probe import Probes
 from controller.publisher import Publisher
 from controller.queries import ReadModel
 from controller.settings import Settings, configure_logging, load_instance
 from controller.store.store import Store
+from controller.vault import ONE_OFF, Vault, open_vault
 
 log = structlog.get_logger("controller")
 
@@ -58,6 +62,7 @@ class House:
     workers: Workers
     model: ReadModel
     orders: Orders
+    vault: Vault
 
 
 def run_controller(settings: Settings, control_fd: int) -> int:
@@ -96,7 +101,13 @@ def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) ->
     bell.ring_with(house.workers.ring)
     listener = open_socket(settings.socket)
     _start_edges(house, control, threads)
-    chores = Chores(house.engine, store, house.workers, keep_images=settings.keep_images)
+    chores = Chores(
+        house.engine,
+        store,
+        house.workers,
+        keep_images=settings.keep_images,
+        sweep=lambda: _sweep(house.engine, house.vault),
+    )
     threads.start("chores", chores.run)
     for number in range(RECONCILE_WORKERS):
         threads.start(f"reconcile-{number + 1}", house.workers.run)
@@ -132,6 +143,7 @@ class _Bell:
 
 
 def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, ring: Ring) -> House:
+    vault = open_vault(instance, settings.state, os.environ)
     engine = DockerEngine(
         instance=instance,
         ring=ring,
@@ -154,7 +166,8 @@ def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, 
         history=store,
         directory=desired,
         clock=clock,
-        secrets=NoSecrets(),
+        secrets=store.secrets,
+        files=vault,
         begin=together.begin,
         watch=_watch(model, desired),
     )
@@ -169,6 +182,7 @@ def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, 
         workers=workers,
         model=model,
         orders=orders,
+        vault=vault,
     )
 
 
@@ -217,6 +231,12 @@ def _intake_ports(store: Store, publisher: Publisher, ring: Ring) -> IntakePorts
     )
 
 
+def _sweep(engine: DockerEngine, vault: Vault) -> None:
+    """Let go of secret files that no container can need any more, whoever removed it."""
+    there = [replica for replicas in engine.observe_all().values() for replica in replicas]
+    vault.sweep({(one.app, ONE_OFF if one.kind == "run" else one.digest) for one in there})
+
+
 def _parts(house: House, settings: Settings, instance: str, clock: SystemClock) -> Parts:
     return Parts(
         ledger=house.store,
@@ -234,12 +254,19 @@ def _parts(house: House, settings: Settings, instance: str, clock: SystemClock) 
             "database": lambda: _check_database(house.store),
             "workers": lambda: "" if house.publisher.is_current() else "a worker has not confirmed the newest table",
         },
+        secrets_of=lambda app, release: _hand_to_one_off(house, app, release),
+        findings=lambda: (check_vault(house.vault),),
     )
+
+
+def _hand_to_one_off(house: House, app: str, release: Release) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    handed = hand_out(app, release, house.store.secrets, house.vault, f"{ONE_OFF}{token_hex(6)}")
+    return handed.environment, handed.files
 
 
 def _check_database(store: Store) -> str:
     try:
-        store.last_event_id()
+        store.check_writable()
     except ControllerError as error:
         return str(error)
     return ""

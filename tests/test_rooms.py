@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("world",),
     ("plan",),
     ("ports",),
-    ("intake", "engine", "probe", "store", "publisher", "tls", "control", "proxy"),
+    ("intake", "engine", "probe", "store", "publisher", "tls", "control", "proxy", "vault"),
     ("loop", "supervisor"),
     ("queries", "orders"),
     ("api", "dashboard", "cli"),

@@ -35,7 +35,7 @@ def examine(parts: Parts) -> list[Any]:
     found += [*check_proxy(parts), *check_directory(parts), *check_store(parts)]
     if parts.settings is not None:
         found += [*check_places(parts.settings), *check_walls(parts.settings)]
-    return [*found, check_versions(parts)]
+    return [*found, *parts.findings(), check_versions(parts)]
 
 
 def check_proxy(parts: Parts) -> Iterator[Finding]:
@@ -100,6 +100,14 @@ def check_walls(settings: Any) -> Iterator[Finding]:
     else:
         text = "workers run as the same user as the controller, and could open its database and the engine's socket"
         yield Finding("walls", "warning", text, "start the service as root; it gives the workers a user of their own")
+
+
+def check_vault(vault: Any) -> Finding:
+    """Say whether secret files stay in memory."""
+    if vault.in_memory:
+        return Finding("secret files", "ok", f"in memory, below {vault.base}")
+    text = f"secret files lie on a disk, below {vault.base}: no tmpfs at /run, /dev/shm or $XDG_RUNTIME_DIR"
+    return Finding("secret files", "warning", text, "mount a tmpfs at /run, or use environment secrets")
 
 
 def check_versions(parts: Parts) -> Finding:

@@ -84,3 +84,5 @@ class Parts:
     """What /readyz asks beside the engine; each answers "" or what is wrong."""
     secrets_of: Callable[[str, Release], tuple[Mapping[str, str], Mapping[str, str]]] = lambda app, release: ({}, {})
     """Values for the environment and files (name -> host path) of a release's secrets."""
+    findings: Callable[[], Sequence[Any]] = tuple
+    """What the doctor has to say of the parts that the API does not know."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import structlog
@@ -37,9 +37,18 @@ class Ledger(Protocol):
 class Chores:
     """Runs every minute in a thread of its own."""
 
-    def __init__(self, engine: Images, ledger: Ledger, workers: Workers, *, keep_images: int) -> None:
+    def __init__(
+        self,
+        engine: Images,
+        ledger: Ledger,
+        workers: Workers,
+        *,
+        keep_images: int,
+        sweep: Callable[[], None] = lambda: None,
+    ) -> None:
         self._engine, self._ledger, self._workers = engine, ledger, workers
         self._keep_images = keep_images
+        self._sweep = sweep
 
     def run(self, stop: threading.Event) -> None:
         """Do the chores until *stop*; one that fails is tried again in a minute."""
@@ -48,6 +57,7 @@ class Chores:
             rounds += 1
             try:
                 if self._engine.reachable():
+                    self._sweep()
                     self._engine.retain_images(self.images_to_keep())
                 if rounds % PRUNE_EVERY == 0:
                     self._ledger.prune()

@@ -77,7 +77,7 @@ def hand_out(app: str, release: Release, secrets: Secrets, files: Files, key: st
     lacking = [name for name in names if name not in values]
     if lacking:
         raise Refused(say_missing(app, lacking))
-    as_file = {name for name in names_of_files(release)}
+    as_file = set(names_of_files(release))
     return Handed(
         environment={name: values[name] for name in names if name not in as_file},
         files=files.lay(app, key or release.container_digest, {name: values[name] for name in sorted(as_file)}),

@@ -30,9 +30,7 @@ def mask_done(done: Done, hide: Hide) -> Done:
 def _mask_replica(replica: Replica, hide: Hide) -> Replica:
     if not (replica.error or replica.health_log or replica.drift):
         return replica
-    return replace(
-        replica, error=hide(replica.error), health_log=hide(replica.health_log), drift=hide(replica.drift)
-    )
+    return replace(replica, error=hide(replica.error), health_log=hide(replica.health_log), drift=hide(replica.drift))
 
 
 def _mask_verdict(verdict: Verdict, hide: Hide) -> Verdict:

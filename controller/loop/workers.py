@@ -53,10 +53,10 @@ class Workers:
         try:
             again = reconcile(app, self._ports)
         except (Retry, Stale) as error:
-            log.warning("a pass could not be finished", app=app, why=str(error))
+            log.warning("a pass could not be finished", app=app, why=self._hide(app, error))
             again = Again(None, was_trouble=True)
         except Refused as error:
-            log.error("a pass was refused", app=app, why=str(error))
+            log.error("a pass was refused", app=app, why=self._hide(app, error))
             again = Again(HOLD_BROKEN_S)
         except Exception as error:
             # One app's bug must not stop the others.
@@ -69,3 +69,6 @@ class Workers:
             return again.in_s
         self._troubles[app] += 1
         return backoff_s(self._troubles[app])
+
+    def _hide(self, app: str, error: Exception) -> str:
+        return self._ports.secrets.mask(app, str(error))

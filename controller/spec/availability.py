@@ -10,7 +10,6 @@ from controller.spec.model import AppSpec
 NOT_YET = frozenset(
     {
         "strategy.canary",
-        "secrets",
         "proxy.assets",
         "proxy.inspect",
         "proxy.inspect_required",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from sqlalchemy import select, update
 from controller.clock import Clock
 from controller.errors import Refused
 from controller.store.counters import Counters
+from controller.store.hiding import forms_of, hide
 from controller.store.keyfile import Key, load_keys, make_key, save_keys
 from controller.store.schema import SecretRow
 from controller.store.statements import put_row
@@ -26,9 +28,8 @@ from controller.store.thread import StoreThread, Transaction
 
 LONGEST_BYTES = 64 * 1024
 """Beyond it the kernel would refuse the environment of a container together with a few others."""
-MASK = "***"
-SHORTEST_MASKED = 4
-"""Shorter values would turn every log into stars, and hide nothing."""
+RETIRED = 16
+"""So many former values of an app stay masked: replicas that were made with them may still run and write logs."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
@@ -65,6 +66,7 @@ class Secrets:
         self._keys: tuple[Key, ...] | None = None
         self._apps: _Apps = MappingProxyType({})
         self._open: dict[tuple[str, str, int], str] = {}
+        self._retired: dict[str, tuple[str, ...]] = {}
         self._gate = threading.Lock()
         thread.on_open(self._read_all)
 
@@ -103,9 +105,7 @@ class Secrets:
 
     def mask(self, app: str, text: str) -> str:
         """Return *text* with every known value of the app's secrets, and every long line of one, as `***`."""
-        for hidden in sorted(self._hidden(app), key=len, reverse=True):
-            text = text.replace(hidden, MASK)
-        return text
+        return hide(text, self._hidden(app)) if text else text
 
     def rotate_key(self) -> str:
         """Encrypt everything with a new key, drop the old ones and return the new one's id."""
@@ -127,9 +127,8 @@ class Secrets:
                 value = self._value(app, kept)
             except Refused:
                 continue  # its key is gone, so no container can have the value either
-            found.add(value.strip())
-            found.update(line.strip() for line in value.splitlines())
-        return frozenset(one for one in found if len(one) >= SHORTEST_MASKED)
+            found |= forms_of(value)
+        return frozenset(found).union(*(forms_of(value) for value in self._retired.get(app, ())))
 
     def _key(self, key_id: str) -> Key:
         for key in self._load_keys():
@@ -210,10 +209,21 @@ class Secrets:
         self._keys = (key,)
 
     def _replace(self, app: str, kept: Mapping[str, _Sealed]) -> None:
+        self._retire(app, kept)
         current = {(app, name, one.shown.version) for name, one in kept.items()}
         with self._gate:
             self._open = {at: value for at, value in self._open.items() if at[0] != app or at in current}
         self._apps = MappingProxyType({**self._apps, app: kept})
+
+    def _retire(self, app: str, kept: Mapping[str, _Sealed]) -> None:
+        """Remember values that are no longer in force, for masking, as long as this process lives."""
+        for name, one in self._apps.get(app, {}).items():
+            if name in kept and kept[name].shown.version == one.shown.version:
+                continue
+            with suppress(Refused):
+                value = self._value(app, one)
+                former = (*(v for v in self._retired.get(app, ()) if v != value), value)
+                self._retired = {**self._retired, app: former[-RETIRED:]}
 
     def _read_all(self, tx: Transaction) -> None:
         row = SecretRow

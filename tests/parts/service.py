@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -329,8 +330,10 @@ def engine() -> Iterator[docker.APIClient]:
 
 
 def remove_instance(instance: str) -> None:
-    """Remove every container, network and volume with exactly this instance's label."""
+    """Remove every container, network and volume with exactly this instance's label, and its secret files."""
     assert instance
+    for place in ("/run", "/dev/shm", os.environ.get("XDG_RUNTIME_DIR") or "/run"):
+        shutil.rmtree(f"{place}/oton-{instance}", ignore_errors=True)
     label = {"label": f"oton.instance={instance}"}
     with engine() as client:
         for row in client.containers(all=True, filters=label):
