@@ -28,11 +28,16 @@ IMAGE = "oton-test-engine:1"
 CHECKED = "oton-test-engine:checked"
 
 
+def plain_client(timeout: float) -> docker.APIClient:
+    """Return a client of the engine that the environment names."""
+    return docker.APIClient(timeout=timeout, **docker.utils.kwargs_from_env())
+
+
 @cache
 def why_no_engine() -> str:
     """Return why the real engine cannot be used here, or ""."""
     try:
-        client = docker.APIClient(timeout=5)
+        client = plain_client(5)
         client.ping()
         client.close()
     except docker.errors.DockerException as error:
@@ -43,7 +48,7 @@ def why_no_engine() -> str:
 @cache
 def make_images() -> str:
     """Make the test images once per machine and return the id of the plain one."""
-    client = docker.APIClient(timeout=60)
+    client = plain_client(60)
     try:
         for name, changes in (
             (IMAGE, ['CMD ["/bin/sleep","3600"]', "ENV MADE_BY=image"]),
@@ -115,7 +120,7 @@ def a_plan(
 @contextmanager
 def closing_client(timeout: float = 20) -> Iterator[docker.APIClient]:
     """A plain client for what tests do behind our back."""
-    client = docker.APIClient(timeout=timeout)
+    client = plain_client(timeout)
     try:
         yield client
     finally:
@@ -135,7 +140,7 @@ class Bench:
         self.state = state
         self.settings = {"network": self.network, **settings}
         self.engine = self.another()
-        self.client = docker.APIClient(timeout=20)
+        self.client = plain_client(20)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
