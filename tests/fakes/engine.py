@@ -95,6 +95,7 @@ class FakeEngine:
         self._lock = threading.RLock()
         self._freed = threading.Condition(self._lock)
         self._made = 0
+        self._numbers: dict[str, int] = {}
         self._shown: set[str] = set()
         """Ids that somebody was told are running: a start for their slot means another one beside them."""
 
@@ -109,7 +110,10 @@ class FakeEngine:
 
     def observe_all(self) -> Mapping[str, tuple[Replica, ...]]:
         with self._reading("observe", ""):
-            return {app: self._of(app) for app in sorted({box.replica.app for box in self._boxes.values()})}
+            apps: dict[str, list[Replica]] = {}
+            for box in self._boxes.values():
+                apps.setdefault(box.replica.app, []).append(box.replica)
+            return {app: self._show(apps[app]) for app in sorted(apps)}
 
     def start(self, plan: ContainerPlan) -> str:
         with self._lock:
@@ -295,14 +299,17 @@ class FakeEngine:
     # How it is done.
 
     def _of(self, app: str) -> tuple[Replica, ...]:
-        found = [box.replica for box in self._boxes.values() if box.replica.app == app]
+        return self._show([box.replica for box in self._boxes.values() if box.replica.app == app])
+
+    def _show(self, found: list[Replica]) -> tuple[Replica, ...]:
         self._shown.update(each.id for each in found if each.state != "created")
         return tuple(sorted(found, key=_order))
 
     def _same(self, plan: ContainerPlan) -> str | None:
         if plan.kind == "run":
             return None
-        for key, box in sorted(self._boxes.items()):
+        same_app = ((key, box) for key, box in self._boxes.items() if box.replica.app == plan.app)
+        for key, box in sorted(same_app, key=lambda each: each[0]):
             seen = box.replica
             made_for = (seen.app, seen.release, seen.index, seen.kind, seen.digest)
             wanted = (plan.app, plan.release.number, plan.index, plan.kind, plan.release.container_digest)
@@ -314,14 +321,14 @@ class FakeEngine:
     def _free_name(self, plan: ContainerPlan) -> str:
         last = plan.index if plan.kind == "replica" else plan.kind
         name = f"{plan.app}-r{plan.release.number}-{last}"
-        taken = {box.replica.name for box in self._boxes.values()}
+        taken = {box.replica.name for box in self._boxes.values() if box.replica.name.startswith(name)}
         suffixes = (name if n == 1 else f"{name}-{n}" for n in range(1, 10_000))
         return next(each for each in suffixes if each not in taken)
 
     def _create(self, plan: ContainerPlan) -> str:
         self._made += 1
         key = hashlib.sha256(f"{plan.app} {self._made}".encode()).hexdigest()
-        self.plans[key] = plan
+        self.plans[key], self._numbers[key] = plan, self._made
         self._boxes[key] = _Box(
             Replica(
                 id=key,
@@ -364,8 +371,8 @@ class FakeEngine:
             return self._boxes[key].replica.address or "10.77.255.254", self._boxes[key].replica.port
         if self.place is not None:
             return self.place(plan, key)
-        number = list(self._boxes).index(key) + 2
-        return f"10.77.{number // 250}.{number % 250 + 1}", plan.release.spec.port
+        number = self._numbers[key]
+        return f"10.{77 + number // 62_500}.{number // 250 % 250}.{number % 250 + 1}", plan.release.spec.port
 
     def _end(self, key: str, code: int, *, oom: bool = False) -> None:
         wall = self.clock.now().wall
