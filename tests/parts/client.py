@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.parts.wait import wait_for
+
 ANSWER_LIMIT_S = 60.0
 
 
@@ -41,6 +43,10 @@ class Sent:
     trouble: str = ""
     fresh: bool = False
     """First on its connection."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.status is None and not self.trouble
 
     @property
     def is_lost(self) -> bool:
@@ -143,6 +149,8 @@ class CheckingClient:
         self._address, self._port, self._host, self._path = address, port, host, path.rstrip("/")
         self._plan = (kept, fresh, slow)
         self._slow_s, self._pause_s, self._logs = slow_s, pause_s, logs
+        self.posts = True
+        """Whether a third of the requests are POSTs; may be changed while it runs."""
         self._sent: list[Sent] = []
         self._prefix = secrets.token_hex(3)
         self._stop = threading.Event()
@@ -168,6 +176,15 @@ class CheckingClient:
             yield self
         finally:
             self.stop()
+
+    def stop_posts(self, limit_s: float = ANSWER_LIMIT_S) -> None:
+        """Send only GETs from now on, and return once every POST has been answered."""
+        self.posts = False
+        wait_for(
+            lambda: not any(one.method == "POST" and one.is_open for one in list(self._sent)),
+            limit_s,
+            "no POST is open",
+        )
 
     @property
     def count(self) -> int:
@@ -219,7 +236,7 @@ class CheckingClient:
             line.close()
 
     def _next(self, turn: int, *, slow: bool) -> Sent:
-        method = "POST" if turn % 3 == 0 and not slow else "GET"
+        method = "POST" if self.posts and turn % 3 == 0 and not slow else "GET"
         target = f"/slow?s={self._slow_s:g}" if slow else "/echo" if method == "POST" else "/"
         number = f"{self._prefix}-{len(self._sent):06d}"
         return Sent(id=number, method=method, target=self._path + target, sent=time.time())

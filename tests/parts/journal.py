@@ -154,10 +154,19 @@ class Journal:
         return {look.version for look in self.looks}
 
     def most_running(self, app: str, running: int) -> int:
-        """Return how many containers ran at once at the most, given how many did at the start."""
-        most = running
-        for event in sorted(self.actions(app, "start", "die"), key=lambda e: e.at):
-            running += 1 if event.action == "start" else -1
+        """
+        Return how many containers ran at once at the most, given how many did at the start.
+
+        One that got its stop signal is on its way out and does not count any more.
+        """
+        most, over = running, set()
+        for event in sorted(self.actions(app, "start", "kill", "die"), key=lambda e: e.at):
+            if event.action == "start":
+                running += 1
+                over.discard(event.id)
+            elif event.id not in over:
+                running -= 1
+                over.add(event.id)
             most = max(most, running)
         return most
 
