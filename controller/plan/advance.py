@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from controller.plan.begin import Start, begin, end_failed, end_live, fail, switched
+from controller.plan.begin import Start, begin, end_failed, end_live, fail, keep_old_s, switched
 from controller.plan.course import Course, carry_out
 from controller.plan.operations import KeepLogs
 from controller.plan.picture import Muster, Picture
@@ -77,10 +77,7 @@ def _meanwhile(p: Picture, preparation: Decision, held: Course | None) -> Decisi
     if not preparation.operations and preparation.look_again_s is None:
         return preparation
     now = Picture(replace(p.s, memory=preparation.memory))
-    if held is not None:
-        upkeep = carry_out(now, replace(held, fill=()), preparation.memory)
-    else:
-        upkeep = serve_on(now, p.target)
+    upkeep = carry_out(now, replace(held, fill=()), now.s.memory) if held else serve_on(now, p.target)
     return replace(
         preparation,
         memory=upkeep.memory,
@@ -162,7 +159,7 @@ def _after_switch(p: Picture, release: Release, rollout: Rollout) -> Decision:
     if reason and not _still_keeps_logs(filling):
         return _undo(p, release, rollout, reason)
     bake_s = _left_s(p, rollout, _bake_s(release, rollout))
-    keep_s = _left_s(p, rollout, getattr(release.spec.strategy, "keep_old", 0.0) if rollout.previous else 0.0)
+    keep_s = _left_s(p, rollout, keep_old_s(release, rollout))
     old = p.others(release)
     is_drained = all(p.entry(r) is None and p.confirmed_entry(r) is None for r in old if r.state == "running")
     if is_drained and bake_s == 0 and p.s.world.routing.settled and not (old and keep_s == 0):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from controller.plan.picture import Picture
 from controller.plan.situation import Decision, Kind, Memory, Note, Outcome, Pin, Release, Rollout, Warm
 from controller.spec.digest import digest_container
-from controller.spec.model import AppSpec
+from controller.spec.model import AppSpec, BlueGreen
 
 SHOWN_LINES = 20
 
@@ -155,15 +155,23 @@ def end_live(p: Picture) -> Decision:
     """Close the rollout: drain and bake are over, the release is live."""
     rollout, target, memory = p.rollout, p.goal, p.s.memory
     warm = None
-    keep_old_s = getattr(target.spec.strategy, "keep_old", 0.0)
-    if rollout.previous is not None and keep_old_s > 0:
-        warm = Warm(release=rollout.previous, until=(rollout.switched or p.s.now).later(keep_old_s))
+    warm_s = keep_old_s(target, rollout)
+    if rollout.previous is not None and warm_s > 0:
+        warm = Warm(release=rollout.previous, until=(rollout.switched or p.s.now).later(warm_s))
     ended = replace(target, outcome="live", was_live=True, finished=p.s.now)
     return Decision(
         memory=replace(memory, rollout=None, warm=warm),
         releases=(ended,),
         notes=(Note(f"release {target.number} is live"),),
     )
+
+
+def keep_old_s(release: Release, rollout: Rollout) -> float:
+    """Return how long after the switch what served before stays warm; what an undo replaces has failed and does not."""
+    if rollout.previous is None or rollout.kind == "undo":
+        return 0.0
+    strategy = release.spec.strategy
+    return strategy.keep_old if isinstance(strategy, BlueGreen) else 0.0
 
 
 def idle_memory(memory: Memory) -> Memory:
