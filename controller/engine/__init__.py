@@ -4,10 +4,14 @@ The container engine: Docker, spoken to through its own SDK and kept behind our 
 Knows containers, networks, volumes and images, and touches only what bears our instance's label. Knows
 nothing of strategies, routes, files or history; it does one thing at a time and decides nothing.
 
-    docker     the port that the loop sees        translate  a plan to Docker's words, an inspection to ours
-    calls      clients, deadlines, four errors    sight      what exists now, from a list and few inspections
-    networks   our network and its addresses      puller     references to image ids
-    events     the stream, and the pulse          streams    logs, exec and one-offs for a person
+    docker      the port that the loop sees       translate  a plan in Docker's words
+    calls       clients, deadlines, four errors   reading    an inspection in ours
+    sight       what exists now                   containers making, starting and ending them
+    networks    our network, and the way to it    addresses  who gets which
+    volumes     named ones                        images     what our releases once used
+    puller      references to image ids           progress   what an engine says while it pulls
+    events      the stream, and the pulse         streams    logs, exec and one-offs for a person
+    doctor      what a person should know         labels     how we know our own
 """
 
 from controller.engine.docker import DockerEngine

@@ -55,6 +55,7 @@ class DockerEngine:
         self._sight = Sight(self._calls, instance, self._networks.name)
         self._sight.on_address = self._networks.addresses.bind
         self._sight.on_present = self._networks.addresses.settle
+        self._networks.look_around = self._sight.observe_all
         self._images = Images(self._calls, folder / "images" if folder else None)
         self._puller = Puller(self._calls, ring)
         self._puller.on_image = self._images.used

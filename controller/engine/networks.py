@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,9 @@ class Networks:
         self._network: Network | None = None
         self._lock = threading.Lock()
         self.addresses = Addresses(memo)
+        self._is_settled = False
+        self.look_around: Callable[[], object] = lambda: None
+        """Lets whoever sees containers tell `addresses` of all that they hold."""
 
     def name(self) -> str:
         """Return the network's name; it is looked up, but not made, if need be."""
@@ -83,8 +86,13 @@ class Networks:
     def place(self) -> Place:
         """Return where the next replica goes, with an address of its own where we give them."""
         network = self._ensure()
-        address = self.addresses.take() if network.mode == "address" else None
-        return Place(network=network.name, address=address)
+        if network.mode == "port":
+            return Place(network=network.name, address=None)
+        if not self._is_settled:
+            # After a restart of ours: an exited container's address is taken, though nobody uses it now.
+            self.look_around()
+            self._is_settled = True
+        return Place(network=network.name, address=self.addresses.take())
 
     def forget(self) -> None:
         """Look the network up again next time: the engine said that it is not there."""

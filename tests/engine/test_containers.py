@@ -399,6 +399,16 @@ def test_a_changed_name_is_seen_and_changes_nothing_else(bench: Bench) -> None:
     assert (seen.id, seen.name) == (made, name)
 
 
+def test_after_a_restart_of_ours_an_exited_containers_address_is_not_given_away(bench: Bench, tmp_path: Any) -> None:
+    first = bench.engine.start(bench.plan(f"{bench.app}-x", port=8000))
+    (replica,) = bench.engine.observe(f"{bench.app}-x")
+    bench.engine.kill(first)
+    wait_for(lambda: bench.engine.observe(f"{bench.app}-x")[0].state == "exited")
+    again = bench.another()  # which has no note of what it gave before, and would begin with the first address
+    taken = [again._networks.place().address for _ in range(500)]
+    assert replica.address not in taken
+
+
 def test_a_freed_address_is_not_given_next(bench: Bench) -> None:
     def address_of(container: str) -> str:
         return str(
