@@ -70,6 +70,7 @@ class Backend:
         self.host = socket.gethostname()
         self.started = time.monotonic()
         self.stopping = False
+        self.complained = 0.0
         self.lock = threading.Lock()
         self.idle = set()  # connections that wait for a request
         self.open = 0  # requests under way
@@ -307,8 +308,10 @@ def plain(connection, request):
 
 def healthz(connection, request):
     status, text = connection.backend.readiness()
-    if status >= 400:
-        connection.backend.say(f"not ready: {text}")
+    backend = connection.backend
+    if status >= 400 and time.monotonic() - backend.complained > 1:
+        backend.complained = time.monotonic()
+        backend.say(f"not ready: {text}")
     connection.reply(request, status, text + "\n")
 
 

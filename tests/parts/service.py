@@ -140,6 +140,15 @@ class Service:
         assert self.process is not None
         return [pid for pid in self.processes() if pid != self.process.pid and word in command_of(pid)]
 
+    def pids_of(self, name: str) -> list[int]:
+        """Return the pids of its processes that are named so in process lists, such as "oton-worker"."""
+        return [pid for pid in self.processes() if name_of(pid).startswith(name)]
+
+    def pid_of(self, word: str) -> int:
+        """Return the pid of the one child whose command line holds *word*, such as "_controller"; 0: there is none."""
+        found = self.children(word)
+        return found[0] if len(found) == 1 else 0
+
     def processes(self) -> list[int]:
         """Return the pids of all that runs for this service: what was ever below the supervisor and still lives."""
         parents = {pid: born for pid in all_pids() if (born := birth_of(pid))}
@@ -315,6 +324,14 @@ def command_of(pid: int) -> str:
     """Return a process's command line, "" once it is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def name_of(pid: int) -> str:
+    """Return a process's name as process lists show it, "" once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
 

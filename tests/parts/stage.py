@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from tests.parts.client import CheckingClient
 from tests.parts.images import ensure_backend_image
@@ -58,10 +60,19 @@ class Stage:
         assert answer.status_code == 202, answer.text
         return int(answer.json()["change"])
 
+    def try_order(self, verb: str, **body: Any) -> None:
+        """Give an order to a controller that may end before it has answered; what it stored counts."""
+        with suppress(httpx.TransportError):
+            self.order(verb, **body)
+
     # asking
 
     def row(self) -> Row:
-        return self.service.app(self.name)
+        """Return the app's row of `status`, {} while there is none or no controller to ask."""
+        try:
+            return self.service.app(self.name)
+        except httpx.TransportError:
+            return {}
 
     def releases(self) -> list[Row]:
         return self.service.releases(self.name)
@@ -91,7 +102,18 @@ class Stage:
     # waiting
 
     def wait(self, condition: Callable[[Row], Any], limit_s: float = 40) -> Row:
-        return self.service.wait_app(self.name, condition, limit_s)
+        """Wait until the app's row fulfils *condition* and return that row."""
+        rows: list[Row] = [{}]
+
+        def look() -> bool:
+            rows[0] = self.row()
+            return bool(rows[0] and condition(rows[0]))
+
+        try:
+            wait_for(look, limit_s, f"{self.name} as expected", look_s=0.05)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nrow: {json.dumps(rows[0], indent=1)}") from None
+        return rows[0]
 
     def wait_live(self, version: str, limit_s: float = 40) -> Row:
         """Wait until a release of *version* is live, nothing is under way, and only its containers are left."""
@@ -103,8 +125,9 @@ class Stage:
         """Wait until the app has exactly the containers that its spec wants, and they are all routed."""
 
         def is_tidy() -> bool:
-            rows = self.containers()
-            replicas = self.row()["replicas"]
+            if not (row := self.row()):
+                return False
+            rows, replicas = self.containers(), row["replicas"]
             wanted = replicas["wanted"]
             return len(rows) == wanted == replicas["routed"] and all(row["State"] == "running" for row in rows)
 
