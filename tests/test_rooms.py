@@ -45,8 +45,8 @@ WORKER_MAY_IMPORT = {
 }
 """What the proxy's processes may know of the rest of the house."""
 
-WORKER_LIBRARIES = {"mitmproxy", "httptools", "uvloop", "bcrypt"}
-"""bcrypt checks htpasswd lines; mitmproxy brings it along."""
+WORKER_LIBRARIES = {"mitmproxy", "httptools", "uvloop", "bcrypt", "cryptography"}
+"""mitmproxy brings the last two along: bcrypt checks htpasswd lines, cryptography reads certificates."""
 
 PURE_ROOMS = ("plan", "world")
 IMPURE = {
