@@ -94,7 +94,9 @@ def room_of(target: str) -> str | None:
 
 
 def floor_of(room: str) -> int:
-    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+    found = [number for number, rooms in enumerate(FLOORS) if room in rooms]
+    assert found, f"controller/{room} has no place in FLOORS"
+    return found[0]
 
 
 def all_rooms() -> list[str]:
