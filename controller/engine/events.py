@@ -92,6 +92,7 @@ class Events:
         with self._lock:
             self._stream = stream
         try:
+            self._sight.is_followed = True
             # Subscribed first, then everything is looked at: what happened before is seen by looking.
             self._sight.doubt()
             self._ring("")
@@ -102,6 +103,7 @@ class Events:
         except (*BREAKS, ValueError):
             pass  # the end of the stream in one of its many guises
         finally:
+            self._sight.is_followed = False
             self._close()
             client.close()
         # One that lasted is opened again at once; only one that breaks again and again is waited for.

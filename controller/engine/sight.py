@@ -28,6 +28,22 @@ STUCK_S = 30.0
 """For this long a container whose inspection hung is taken from the list alone when all are looked at."""
 
 
+SHARE_S = 0.5
+"""While many apps are looked at in a row (a resync), one list serves all of them for this long."""
+CROWD = 4
+
+Listed = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """One list for all apps."""
+
+    by_app: Mapping[str, list[Listed]]
+    at: float
+    doubts: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Kept:
     replica: Replica
@@ -52,6 +68,11 @@ class Sight:
         """Those that somebody was told are past `created`."""
         self._limits: frozenset[str] | None = None
         self._lock = threading.Lock()
+        self._askers: dict[str, float] = {}
+        self._shared: _Shared | None = None
+        self._doubt_count, self._doubted_at = 0, 0.0
+        self.is_followed = False
+        """The event stream is open: a change that a shared list does not show will ring in a moment."""
         self.on_address: Callable[[str, str], None] = lambda container, address: None
         """Told of every address that a container of ours holds or will take when started again."""
         self.on_present: Callable[[frozenset[str], float], None] = lambda containers, as_of: None
@@ -60,7 +81,7 @@ class Sight:
     def observe(self, app: str) -> tuple[Replica, ...]:
         """Return the app's containers, sorted; raises Retry if one cannot be inspected in time."""
         with self._calls.doing(f"look at the containers of {app}"):
-            replicas = [self._look(each) for each in self.listed(app)]
+            replicas = [self._look(each) for each in self._listed_for(app)]
         return self._show(replicas).get(app, ())
 
     def observe_all(self) -> Mapping[str, tuple[Replica, ...]]:
@@ -72,10 +93,10 @@ class Sight:
         self._forget_all_but(frozenset(each["Id"] for each in listed), as_of)
         return self._show(replicas)
 
-    def listed(self, app: str = "") -> list[dict[str, Any]]:
+    def listed(self, app: str = "") -> list[Listed]:
         """Return the engine's list of our containers (of one app)."""
         with self._calls.doing("list containers", READ_S) as client:
-            found: list[dict[str, Any]] = client.containers(
+            found: list[Listed] = client.containers(
                 all=True, filters={"label": labels.label_filter(self._instance, app)}
             )
         with self._lock:
@@ -102,6 +123,7 @@ class Sight:
     def doubt(self, container: str = "") -> None:
         """What is known of the container ("" = all) may be wrong from now on."""
         with self._lock:
+            self._doubt_count, self._doubted_at = self._doubt_count + 1, steady_seconds()
             if container:
                 self._doubts[container] = self._doubts.get(container, 0) + 1
                 self._kept.pop(container, None)
@@ -121,6 +143,18 @@ class Sight:
         with self._lock:
             self._shown.update(each.id for each in replicas if each.state != "created")
         return split_by_app(replicas)
+
+    def _listed_for(self, app: str) -> list[Listed]:
+        now = steady_seconds()
+        with self._lock:
+            self._askers = {each: at for each, at in self._askers.items() if now - at < SHARE_S} | {app: now}
+            count, shared = self._doubt_count, self._shared
+            is_quiet = self.is_followed and now - self._doubted_at > SHARE_S
+        if not is_quiet or len(self._askers) < CROWD:
+            return self.listed(app)
+        if shared is None or shared.doubts != count or now - shared.at > SHARE_S:
+            shared = self._shared = _Shared(_group(self.listed()), now, count)
+        return shared.by_app.get(app, [])
 
     def _look(self, listed: Mapping[str, Any], limit_s: float | None = None) -> Replica | None:
         key, shown = listed["Id"], _shown(listed)
@@ -171,6 +205,13 @@ class Sight:
             self._ours &= present
             self._shown &= present
         self.on_present(present, as_of)
+
+
+def _group(listed: Iterable[Listed]) -> dict[str, list[Listed]]:
+    apps: dict[str, list[Listed]] = {}
+    for each in listed:
+        apps.setdefault(each["Labels"].get(labels.APP, ""), []).append(each)
+    return apps
 
 
 def _shown(listed: Mapping[str, Any]) -> tuple[object, ...]:

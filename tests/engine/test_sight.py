@@ -202,6 +202,36 @@ def test_containers_that_are_gone_leave_no_trace(fleet: Fleet) -> None:
     assert not fleet.sight._ours
 
 
+def test_a_resync_of_many_apps_shares_one_list(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "SHARE_S", 5.0)
+    for number in range(1, 41):
+        fleet.have(f"c{number}", app=f"app{number}")
+    fleet.sight.is_followed = True
+    fleet.sight._doubted_at = -100.0
+    fleet.sight.observe_all()
+    lists = len(fleet.sham.lines("containers/json"))
+    for number in range(1, 41):
+        assert [one.id for one in fleet.sight.observe(f"app{number}")] == [f"c{number}"]
+    assert len(fleet.sham.lines("containers/json")) - lists == room.CROWD
+
+
+@pytest.mark.parametrize("why", ["an event came", "nobody follows the events"])
+def test_a_shared_list_is_used_only_while_it_cannot_mislead(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    monkeypatch.setattr(room, "SHARE_S", 5.0)
+    for number in range(1, 11):
+        fleet.have(f"c{number}", app=f"app{number}")
+    fleet.sight.is_followed = why == "an event came"
+    fleet.sight._doubted_at = -100.0
+    for number in range(1, 11):
+        fleet.sight.observe(f"app{number}")
+    fleet.states["c9"] = "exited"
+    if why == "an event came":
+        fleet.sight.doubt("c3")
+    assert fleet.sight.observe("app9")[0].state == "exited"
+
+
 def test_looking_at_hundreds_again_costs_one_list(fleet: Fleet) -> None:
     for number in range(1, 201):
         fleet.have(f"c{number}", app=f"app{number % 50}")
