@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("world",),
     ("plan",),
     ("ports",),
-    ("intake", "checkout", "engine", "probe", "store", "publisher", "tls", "control", "proxy", "vault", "checkout"),
+    ("intake", "engine", "probe", "store", "publisher", "tls", "control", "proxy", "vault", "checkout"),
     ("loop", "supervisor"),
     ("queries", "orders"),
     ("api", "dashboard", "cli"),
