@@ -99,8 +99,8 @@ class Picture:
             for r in self.others(release)
             if r.state == "running"
             and not self.is_leaving(r)
-            and r.id not in released
-            and (r.id in home or self.is_routed(r))
+            # Taken out in our memory but still in the table: a crash came before the publication. It is judged anew.
+            and (self.is_routed(r) or (r.id in home and r.id not in released))
         )
 
     def strays(self, release: Release) -> tuple[Replica, ...]:

@@ -53,7 +53,7 @@ def plan_rolling(p: Picture, release: Release, rollout: Rollout) -> Step:
     is_final = ready == release.spec.replicas and not staying
     rollout = replace(
         stand(p, rollout, release, muster, step=min(ready + 1, release.spec.replicas)),
-        released=rollout.released | {r.id for r in going},
+        released=(rollout.released - {r.id for r in staying}) | {r.id for r in going},
     )
     why = f"release {release.number} replaces it"
     gone = (*going, *(r for r in p.strays(release) if r not in staying))
