@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -15,16 +16,22 @@ from tests.parts.stage import Stage
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Service]:
-    """One running service for the module's tests; OTON_FAILPOINT is read from `<root>/failpoint`."""
-    root = tmp_path_factory.mktemp("house")
-    service = Service(root, {"OTON_FAILPOINT": f"@{root / 'failpoint'}", **getattr(request.module, "SETTINGS", {})})
+@contextmanager
+def open_house(root: Path, settings: Mapping[str, str] | None = None) -> Iterator[Service]:
+    """Yield a running service whose failpoint is read from `<root>/failpoint`."""
+    service = Service(root, {"OTON_FAILPOINT": f"@{root / 'failpoint'}", **(settings or {})})
     try:
         service.start()
         yield service
     finally:
         service.close()
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One running service for the module's tests."""
+    with open_house(tmp_path_factory.mktemp("house")) as service:
+        yield service
 
 
 @pytest.fixture

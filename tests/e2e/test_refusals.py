@@ -42,11 +42,11 @@ BAD = {
         manners={"NEVER_READY": "cannot reach db:5432"},
     ),
     "crash": Bad(
-        r"ended with code 1, 3 times in a row",
+        r"exited with code 1, 3 times in a row",
         "no DATABASE_URL, giving up",
         manners={"CRASH_AT_START": "no DATABASE_URL, giving up"},
         more={"deadline": "30s"},
-        starts=2 * 3 - 1,
+        starts=2 * 3,
     ),
     "answers-500": Bad(
         r"was not ready 4 s after its start: GET /healthz: 500",
@@ -133,7 +133,7 @@ def test_the_old_release_serves_throughout(story: Story, word: str) -> None:
     assert set(outcome.report.versions()) == {"v1"}
     story.journal.check_always_routed(word, at_least=2)
     assert outcome.stage.running() == outcome.before
-    (row,) = [row for row in outcome.stage.service.status() if row["app"] == word]
+    (row,) = [row for row in outcome.stage.service.apps() if row["app"] == word]
     assert (row["release"], row["sync"], row["health"]) == (1, "failed", "healthy")
 
 

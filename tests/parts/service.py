@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -105,12 +106,17 @@ class Service:
         """Say whether /readyz answers 200; AssertionError once the process has ended."""
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"oton serve ended with {self.process.returncode}:\n{self.log_tail()}")
-        if not self.socket.exists():
-            return False  # a failed connect would leave its socket to the garbage collector
+        if not self.is_listening():
+            return False
         try:
             return self._http.get("/readyz").status_code == 200
         except httpx.TransportError:
             return False
+
+    def is_listening(self) -> bool:
+        """Say whether there is an API to ask; httpx leaves the socket of a failed connect to the garbage collector."""
+        with socket.socket(socket.AF_UNIX) as side:
+            return side.connect_ex(str(self.socket)) == 0
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End the service as a person would, and return its exit code."""

@@ -69,10 +69,11 @@ class Stage:
 
     def row(self) -> Row:
         """Return the app's row of `status`, {} while there is none or no controller to ask."""
-        try:
-            return self.service.app(self.name)
-        except httpx.TransportError:
+        if not self.service.is_listening():
             return {}
+        with suppress(httpx.TransportError):
+            return self.service.app(self.name)
+        return {}
 
     def releases(self) -> list[Row]:
         return self.service.releases(self.name)
@@ -139,7 +140,7 @@ class Stage:
 
     def wait_answer(self, change: int, limit_s: float = 40) -> Row:
         """Wait until the order with this change number was answered, and return the answer."""
-        row = self.wait(lambda row: any(order["change"] == change for order in row["orders"]), limit_s)
+        row = self.wait(lambda row: any(order["change"] == change for order in row.get("orders", ())), limit_s)
         return next(order for order in row["orders"] if order["change"] == change)
 
     def deploy(self, version: str = "v1", limit_s: float = 40, **more: Any) -> Row:
@@ -178,4 +179,5 @@ class Stage:
 
 def is_at_rest(row: Row) -> bool:
     """Say whether nothing is under way for the app."""
-    return row["target"] is None and row["phase"] in ("live", None, "") and not row["open_orders"]
+    is_seen = "open_orders" in row  # else nobody has looked at it yet
+    return is_seen and row["target"] is None and row["phase"] in ("live", None, "") and not row["open_orders"]
