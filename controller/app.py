@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from controller import __version__
-from controller.api.doctor import check_vault
+from controller.api.doctor import check_git, check_vault
 from controller.api.parts import Parts
 from controller.api.server import serve_api
 from controller.api.sockets import open_socket
@@ -22,7 +22,6 @@ from controller.control import Control
 from controller.engine.docker import DockerEngine
 from controller.errors import ControllerError, Refused
 from controller.intake.desired import Desired
-from controller.intake.looks import Ports as IntakePorts
 from controller.lock import Lock
 from controller.loop.chores import Chores
 from controller.loop.handover import hand_out
@@ -32,7 +31,6 @@ from controller.loop.threads import Threads
 from controller.loop.together import Together
 from controller.loop.workers import Workers
 from controller.orders import Orders
-from controller.plan.claims import Claims, claims_of, claims_of_routes
 from controller.plan.foresee import preview
 from controller.plan.situation import Decision, Release, Situation
 from controller.ports import Ring
@@ -40,6 +38,7 @@ from controller.probe import Probes
 from controller.publisher import Publisher
 from controller.queries import ReadModel
 from controller.settings import Settings, configure_logging, load_instance
+from controller.sources import Sources, open_sources
 from controller.store.store import Store
 from controller.vault import ONE_OFF, Vault, open_vault
 
@@ -63,6 +62,7 @@ class House:
     model: ReadModel
     orders: Orders
     vault: Vault
+    sources: Sources
 
 
 def run_controller(settings: Settings, control_fd: int) -> int:
@@ -123,6 +123,8 @@ def _start_edges(house: House, control: Control, threads: Threads) -> None:
     threads.start("publisher", house.publisher.run)
     threads.start("probes", house.probes.run)
     threads.start("desired", house.desired.run)
+    if house.sources.checkout is not None:
+        threads.start("git", house.sources.checkout.run)
     threads.start("engine-events", house.engine.run_events)
     threads.start("engine-pulse", house.engine.run_pulse)
     for number in range(PULLERS):
@@ -156,7 +158,8 @@ def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, 
     )
     probes = Probes(ring, clock)
     publisher = Publisher(settings.state, ring=ring)
-    desired = Desired(settings.desired, clock, _intake_ports(store, publisher, ring))
+    sources = open_sources(settings, clock, store, publisher, ring)
+    desired = sources.desired
     model = ReadModel()
     together = Together(publisher, desired.moves_with, ring)
     ports = Ports(
@@ -183,6 +186,7 @@ def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, 
         model=model,
         orders=orders,
         vault=vault,
+        sources=sources,
     )
 
 
@@ -209,28 +213,6 @@ def _known(store: Store, desired: Desired, publisher: Publisher, engine: DockerE
     return known
 
 
-def _intake_ports(store: Store, publisher: Publisher, ring: Ring) -> IntakePorts:
-    def held_claims() -> Mapping[str, Claims]:
-        held: dict[str, Claims] = {}
-        for app in store.apps():
-            memory, releases, _ = store.load(app)
-            numbers = (memory.live, memory.rollout.release if memory.rollout else None)
-            specs = [releases[n].spec for n in numbers if n is not None and n in releases]
-            if specs:
-                held[app] = frozenset().union(*(claims_of(spec) for spec in specs))
-        for app, routes in publisher.table().apps.items():
-            held.setdefault(app, claims_of_routes(routes))
-        return held
-
-    return IntakePorts(
-        load_standings=store.load_standings,
-        save_standing=store.save_standing,
-        next_change=store.next_change,
-        held_claims=held_claims,
-        ring=ring,
-    )
-
-
 def _sweep(engine: DockerEngine, vault: Vault) -> None:
     """Let go of secret files that no container can need any more, whoever removed it."""
     there = [replica for replicas in engine.observe_all().values() for replica in replicas]
@@ -255,7 +237,9 @@ def _parts(house: House, settings: Settings, instance: str, clock: SystemClock) 
             "workers": lambda: "" if house.publisher.is_current() else "a worker has not confirmed the newest table",
         },
         secrets_of=lambda app, release: _hand_to_one_off(house, app, release),
-        findings=lambda: (check_vault(house.vault),),
+        findings=lambda: (check_vault(house.vault), *check_git(house.sources.checkout, clock.now().wall)),
+        source=house.sources.checkout,
+        webhook=house.sources.webhook,
     )
 
 

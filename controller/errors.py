@@ -29,5 +29,9 @@ class Refused(ControllerError):
     """A spec or an order cannot be honoured; a person has to change something."""
 
 
+class KeptElsewhere(Refused):
+    """What was to be changed has another source, and has to be changed there."""
+
+
 class Broken(ControllerError):
     """An invariant of ours does not hold; the app is held and the traceback kept."""

@@ -110,6 +110,20 @@ def check_vault(vault: Any) -> Finding:
     return Finding("secret files", "warning", text, "mount a tmpfs at /run, or use environment secrets")
 
 
+def check_git(source: Any, now: float) -> Iterator[Finding]:
+    """Say how the checkout stands to its remote."""
+    if source is None:
+        return
+    state = source.state
+    commit = f"{state.commit.short} of {state.branch or 'its branch'}" if state.commit is not None else "nothing yet"
+    looked = f"looked {max(0, now - state.looked):.0f} s ago" if state.looked else "the remote was not seen yet"
+    if state.problem:
+        mend = "what is checked out stays in force; it goes on by itself once this is mended"
+        yield Finding("git", "warning", f"at {commit}, {looked}: {state.problem}", mend)
+    else:
+        yield Finding("git", "ok", f"at {commit}, {looked}")
+
+
 def check_versions(parts: Parts) -> Finding:
     """Name the versions that matter in a report of trouble."""
     names = ("mitmproxy", "docker", "sqlalchemy")

@@ -84,5 +84,9 @@ class Parts:
     """What /readyz asks beside the engine; each answers "" or what is wrong."""
     secrets_of: Callable[[str, Release], tuple[Mapping[str, str], Mapping[str, str]]] = lambda app, release: ({}, {})
     """Values for the environment and files (name -> host path) of a release's secrets."""
+    source: Any = None
+    """The Git checkout that the watched directory is; None: it is none."""
+    webhook: Any = None
+    """Verifies who calls for the checkout to look at its remote."""
     findings: Callable[[], Sequence[Any]] = tuple
     """What the doctor has to say of the parts that the API does not know."""

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from controller.errors import Broken, ControllerError, Refused, Retry, Stale
+from controller.errors import Broken, ControllerError, KeptElsewhere, Refused, Retry, Stale
 from controller.orders import UnknownApp
 
 MEDIA_TYPE = "application/problem+json"
@@ -72,6 +72,8 @@ def from_trouble(error: ControllerError) -> Problem:
     match error:
         case UnknownApp():
             return Problem(404, "no-such-app", str(error))
+        case KeptElsewhere():
+            return Problem(409, "kept-elsewhere", str(error))
         case Refused():
             lines = list(getattr(error, "problems", ())) or str(error).splitlines()
             return Problem(422, "refused", str(error), problems=[str(getattr(one, "text", one)) for one in lines])

@@ -7,13 +7,13 @@ import logging
 import socket
 import threading
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controller.api import apps, documents, events, logs, problems, secrets, service, shell, specs, tokens
+from controller.api import apps, documents, events, logs, problems, secrets, service, shell, specs, sync, tokens
 from controller.api.auth import Gate
 from controller.api.parts import Parts
 from controller.api.sockets import PeerHttp, PeerWebSocket
@@ -49,6 +49,7 @@ def build_api(parts: Parts) -> FastAPI:
     api.include_router(shell.build_router(parts, threads))
     api.include_router(secrets.build_router(parts))
     api.include_router(tokens.build_router(parts))
+    api.include_router(sync.build_router(parts))
     api.include_router(events.build_router(parts.ledger, api.state.wakers))
     api.add_middleware(Frame, version=parts.version)
     return api
@@ -101,9 +102,9 @@ def limited(receive: Receive) -> Receive:
 
 
 class ApiThread:
-    """Serves one API on open listening sockets; *tls* applies to all of them."""
+    """Serves one API on open listening sockets; *tls*, files of certificate and key, applies to all of them."""
 
-    def __init__(self, api: FastAPI, sockets: Sequence[socket.socket], tls: Any = None) -> None:
+    def __init__(self, api: FastAPI, sockets: Sequence[socket.socket], tls: tuple[Path, Path] | None = None) -> None:
         self._api, self._sockets, self._tls = api, list(sockets), tls
         self.started = threading.Event()
 
@@ -112,7 +113,7 @@ class ApiThread:
         asyncio.run(self._serve(stop))
 
     async def _serve(self, stop: threading.Event) -> None:
-        server = uvicorn.Server(make_config(self._api))
+        server = uvicorn.Server(make_config(self._api, self._tls))
         serving = asyncio.create_task(server.serve(sockets=self._sockets))
         try:
             while not stop.is_set() and not serving.done():
@@ -125,7 +126,7 @@ class ApiThread:
             await serving
 
 
-def make_config(api: FastAPI) -> uvicorn.Config:
+def make_config(api: FastAPI, tls: tuple[Path, Path] | None = None) -> uvicorn.Config:
     """Return how uvicorn serves us: our protocols, our log, nobody's forwarded headers."""
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     return uvicorn.Config(
@@ -140,6 +141,8 @@ def make_config(api: FastAPI) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=STOP_LIMIT_S,
         ws_max_size=1024**2,
+        ssl_certfile=tls[0] if tls is not None else None,
+        ssl_keyfile=tls[1] if tls is not None else None,
     )
 
 

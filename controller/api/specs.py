@@ -101,7 +101,8 @@ def situation_of(parts: Parts, app: str) -> Situation:
     if latest is not None:
         return latest
     memory, releases, _ = parts.ledger.load(app)
-    world = World(engine_up=parts.engine.reachable())
+    versions = tuple(sorted(parts.ledger.secrets.versions(app).items()))
+    world = World(engine_up=parts.engine.reachable(), secret_versions=versions)
     return Situation(
         app=app, standing=Standing(app=app), memory=memory, releases=releases, world=world, now=parts.clock.now()
     )

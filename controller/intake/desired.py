@@ -5,16 +5,17 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.clock import Clock
-from controller.errors import Refused, Retry, Stale
+from controller.errors import KeptElsewhere, Refused, Retry, Stale
 from controller.intake.looks import POLL_S, Looks, Ports
 from controller.intake.scan import FileProblem, Seen, printable
 from controller.intake.upload import Uploaded, Written, parse_upload, put_document, take_documents
 from controller.intake.watcher import Watcher
+from controller.intake.write import make_folder
 from controller.plan.claims import Claim
 from controller.plan.situation import Standing
 
@@ -49,9 +50,10 @@ class Desired:
         return self._looks.shown.state.standings
 
     def problems(self) -> tuple[FileProblem, ...]:
-        """Return what is wrong with the directory and with files whose app cannot be told."""
-        shown = self._looks.shown
-        return shown.root_problem + shown.state.problems
+        """Return what is wrong with the directory, its source, and files whose app cannot be told."""
+        shown, root = self._looks.shown, printable(self._root)
+        troubles = (FileProblem(root, 1, f"{root}: {text}") for text in self._ports.origin.troubles())
+        return (*shown.root_problem, *troubles, *shown.state.problems)
 
     def looked_at(self) -> int:
         """Return the greatest change number that the standings account for."""
@@ -107,6 +109,12 @@ class Desired:
                 raise Refused(f"{app}: no such app in {printable(self._root)}")
             self._insist(lambda: self._take(app))
             self.forget_hold(app)
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Look at nothing and write nothing meanwhile: many files change as one."""
+        with self._lock:
+            yield
 
     def forget_hold(self, app: str) -> None:
         """Let the removal of a gone app go on, whatever held it; nothing happens to one that is not gone."""
@@ -170,10 +178,15 @@ class Desired:
 
     def _put(self, app: str, data: bytes) -> Iterator[Written]:
         home = self._take_up(app)
-        yield put_document(app, data, self._looks.seen.get(home), self._root, self._tenants(home))
+        self._need_ours(app, home)
+        place = self._root / self._ports.origin.uploads
+        if home not in self._looks.seen and self._root.is_dir():
+            make_folder(place)
+        yield put_document(app, data, self._looks.seen.get(home), place, self._tenants(home))
 
     def _take(self, app: str) -> Iterator[Written]:
         home = self._take_up(app)
+        self._need_ours(app, home)
         yield from take_documents(app, self._looks.seen, home or None, self._tenants(home))
 
     def _take_up(self, app: str) -> str:
@@ -185,6 +198,11 @@ class Desired:
             self._looks.trust(home, seen.digest)
             self._looks.look(urgent=True)
         return self.standing(app).file
+
+    def _need_ours(self, app: str, home: str) -> None:
+        """Raise KeptElsewhere where the app's file is not for us to change."""
+        if home in self._looks.seen and (source := self._ports.origin.locked(home)):
+            raise KeptElsewhere(f"{app} comes from {source}: {home}; change it there")
 
     def _tenants(self, file: str) -> frozenset[str]:
         return frozenset(app for app, home in self._looks.shown.state.homes.items() if home == file)

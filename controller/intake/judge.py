@@ -6,10 +6,11 @@ Knows nothing of the disk, clocks or threads; those arrive as arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from controller.intake.documents import Roll, Speaker
+from controller.intake.origin import nobody
 from controller.intake.removal import WINDOW_S, Absence, judge_absences
 from controller.intake.scan import FileProblem
 from controller.plan.claims import Claims, Grants, Holdings, claims_of, grant_claims
@@ -49,6 +50,8 @@ class Facts:
     fixed: Mapping[str, Claims] = field(default_factory=dict)
     authors: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """App -> (digest, who) of its last upload."""
+    source: Callable[[str], tuple[str, str]] = nobody
+    """File -> who wants what stands in it if nobody uploaded it, and why; ("", ""): it just lies there."""
     ordered: frozenset[str] = frozenset()
     """Apps that a person has just deleted."""
     shaken: str = ""
@@ -140,8 +143,8 @@ def _present(standing: Standing, speaker: Speaker, facts: Facts, grants: Grants)
         wanted = replace(wanted, file=speaker.file)
     if document is not None and document.spec is not None and app in grants.moved:
         digest, author = facts.authors.get(app, ("", ""))
-        by = author if digest == document.digest and author else BY_FILE
-        wanted = Wanted(spec=document.spec, digest=document.digest, file=speaker.file, by=by)
+        by, why = (author, "") if digest == document.digest and author else facts.source(speaker.file)
+        wanted = Wanted(spec=document.spec, digest=document.digest, file=speaker.file, by=by or BY_FILE, why=why)
     problem = speaker.problem or _render_waiting(app, speaker, grants)
     return Standing(app=app, wanted=wanted, invalid=problem, file=speaker.file)
 

@@ -13,6 +13,7 @@ from controller.errors import ControllerError
 from controller.intake.documents import call_roll
 from controller.intake.ground import Ground
 from controller.intake.judge import Facts, State, judge, restore_state
+from controller.intake.origin import Origin
 from controller.intake.removal import next_expiry
 from controller.intake.scan import FileProblem, Look, Seen, observe_directory, printable
 from controller.intake.settle import Settled, settle_files
@@ -37,6 +38,7 @@ class Ports:
     """Every app of which something runs or is under way, with the claims of its live release and open rollout."""
     fixed_claims: Callable[[], Mapping[str, Claims]] = dict
     ring: Callable[[str], None] = lambda app: None
+    origin: Origin = Origin()  # noqa: RUF009 - it has no state
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Looks:
         """Look now; return after how many seconds to look again. *urgent*: do not wait for others to settle."""
         now = self._clock.now().steady
         replaced = self.ground.is_replaced()
-        look = observe_directory(self._root, self.seen, full=full)
+        look = observe_directory(self._root, self.seen, full=full, only=self._ports.origin.only)
         self.ground.hold()
         self._shaken = self._judge_ground(look, replaced) or self._shaken
         if self._first:
@@ -156,6 +158,7 @@ class Looks:
             live=self._ports.held_claims(),
             fixed=self._ports.fixed_claims(),
             authors=self._authors,
+            source=self._ports.origin.source,
             ordered=frozenset(self._ordered),
             shaken=self._shaken,
         )

@@ -83,19 +83,20 @@ def printable(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def observe_directory(root: Path, before: Mapping[str, Seen], *, full: bool) -> Look:
+def observe_directory(root: Path, before: Mapping[str, Seen], *, full: bool, only: tuple[str, ...] = ()) -> Look:
     """
-    Return all files that count below *root*.
+    Return all files that count below *root*; with *only*, those in these folders of it.
 
     What *before* has with the same stamp is taken from there, unless *full* asks to read every byte.
     """
-    walk = _Walk(root, before, full=full)
+    walk = _Walk(root, before, full=full, only=tuple(root / folder for folder in only))
     return walk.look()
 
 
 class _Walk:
-    def __init__(self, root: Path, before: Mapping[str, Seen], *, full: bool) -> None:
+    def __init__(self, root: Path, before: Mapping[str, Seen], *, full: bool, only: tuple[Path, ...]) -> None:
         self._root = root
+        self._only = only
         self._before = before
         self._full = full
         self._files: dict[str, Seen] = {}
@@ -133,8 +134,12 @@ class _Walk:
         names = sorted(os.listdir(folder))  # noqa: PTH208 - names alone; the paths are made for those that count
         self._entered.add(identity)
         for name in names:
-            if counts(name):
+            if counts(name) and self._is_wanted(folder / name):
                 self._take_one(folder / name, is_file=name.endswith(_SUFFIXES))
+
+    def _is_wanted(self, path: Path) -> bool:
+        """Say whether *path* is in a wanted folder, or on the way to one."""
+        return not self._only or any(path.is_relative_to(one) or one.is_relative_to(path) for one in self._only)
 
     def _take_one(self, path: Path, *, is_file: bool) -> None:
         try:

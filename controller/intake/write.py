@@ -39,6 +39,12 @@ def save_new(path: Path, data: bytes) -> bool:
         return True
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder *path*; one that is there is success."""
+    with _as_ours(path):
+        path.mkdir(exist_ok=True)
+
+
 def remove(path: Path) -> None:
     """Remove *path*, safely on the disk on return; gone is success."""
     with _as_ours(path):

@@ -130,6 +130,7 @@ def find_start(p: Picture) -> Start | None:
     if failed and failed.digest == wanted.digest and failed.secret_versions == p.versions_of(wanted.spec):
         return None
     reason = explain(live.spec if live else None, wanted.spec)
+    reason += f" ({wanted.why})" if wanted.why else ""
     return Start(spec=wanted.spec, digest=wanted.digest, reason=reason, by=wanted.by or "file")
 
 

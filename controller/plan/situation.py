@@ -203,6 +203,8 @@ class Wanted:
     digest: str
     file: str = ""
     by: str = ""
+    why: str = ""
+    """What its source says of it: a commit's author and subject."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

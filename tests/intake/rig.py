@@ -9,6 +9,7 @@ from controller.clock import Instant
 from controller.errors import Retry
 from controller.intake.desired import Desired
 from controller.intake.looks import Ports
+from controller.intake.origin import Origin
 from controller.plan.claims import Claims
 from controller.plan.situation import Standing
 
@@ -37,6 +38,7 @@ class Memory:
         self.live: dict[str, Claims] = {}
         self.fixed: dict[str, Claims] = {}
         self.rings: list[str] = []
+        self.origin = Origin()
 
     def save(self, standing: Standing, change: int) -> None:
         if self.full:
@@ -64,6 +66,7 @@ class Memory:
             held_claims=self.held_claims,
             fixed_claims=lambda: self.fixed,
             ring=self.rings.append,
+            origin=self.origin,
         )
 
 

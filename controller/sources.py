@@ -1,0 +1,89 @@
+"""Where specs come from, put together: the watched directory, which may be a checkout of a Git repository."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.checkout.follow import LOCAL as LOCAL_FOLDER
+from controller.checkout.follow import Checkout, Listeners, folders_that_count
+from controller.checkout.git import Git, Remote
+from controller.checkout.hooks import FILE as WEBHOOK_FILE
+from controller.checkout.hooks import Webhook
+from controller.clock import Clock
+from controller.intake.desired import Desired
+from controller.intake.looks import Ports
+from controller.intake.origin import Origin
+from controller.plan.claims import Claims, claims_of, claims_of_routes
+from controller.ports import Ring
+from controller.publisher import Publisher
+from controller.settings import Settings
+from controller.store.store import Store
+
+KNOWN_HOSTS = "git_known_hosts"
+"""In the state directory: the host keys of ssh remotes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """The watched directory, and what fills it."""
+
+    desired: Desired
+    checkout: Checkout | None = None
+    webhook: Webhook | None = None
+
+
+def open_sources(settings: Settings, clock: Clock, store: Store, publisher: Publisher, ring: Ring) -> Sources:
+    """Return the directory of *settings*; with OTON_GIT_URL, also what keeps it at the remote's head."""
+    if settings.git_url is None:
+        return Sources(desired=Desired(settings.desired, clock, _ports(store, publisher, ring, Origin())))
+    remote = Remote(url=settings.git_url, key=settings.git_key, known_hosts=settings.state / KNOWN_HOSTS)
+    checkout = Checkout(
+        settings.desired,
+        Git(settings.desired, remote),
+        branch=settings.git_branch,
+        folder=settings.git_path.strip("/"),
+        interval_s=settings.git_interval_s,
+    )
+    checkout.load()
+    origin = Origin(
+        only=tuple(folders_that_count(settings.git_path)),
+        uploads=LOCAL_FOLDER,
+        locked=checkout.locked,
+        source=checkout.source,
+        troubles=checkout.troubles,
+    )
+    desired = Desired(settings.desired, clock, _ports(store, publisher, ring, origin))
+    checkout.listeners = Listeners(
+        quiet=desired.quiet, moved=desired.wake, tell=lambda level, text: _tell(store, level, text)
+    )
+    webhook = Webhook(settings.state / WEBHOOK_FILE)
+    webhook.ensure()
+    return Sources(desired=desired, checkout=checkout, webhook=webhook)
+
+
+def _tell(store: Store, level: str, text: str) -> None:
+    store.add_event("", "git", "warning" if level == "warning" else "info", text)
+
+
+def _ports(store: Store, publisher: Publisher, ring: Ring, origin: Origin) -> Ports:
+    def held_claims() -> Mapping[str, Claims]:
+        held: dict[str, Claims] = {}
+        for app in store.apps():
+            memory, releases, _ = store.load(app)
+            numbers = (memory.live, memory.rollout.release if memory.rollout else None)
+            specs = [releases[n].spec for n in numbers if n is not None and n in releases]
+            if specs:
+                held[app] = frozenset().union(*(claims_of(spec) for spec in specs))
+        for app, routes in publisher.table().apps.items():
+            held.setdefault(app, claims_of_routes(routes))
+        return held
+
+    return Ports(
+        load_standings=store.load_standings,
+        save_standing=store.save_standing,
+        next_change=store.next_change,
+        held_claims=held_claims,
+        ring=ring,
+        origin=origin,
+    )
