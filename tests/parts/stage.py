@@ -32,8 +32,9 @@ class Stage:
 
     def spec(self, version: str = "v1", *, manners: Mapping[str, str] | None = None, **more: Any) -> str:
         """Return the text of the app's spec for an image of the backend; *manners* go into the image's environment."""
-        image = more.pop("image", None) or ensure_backend_image(version, **(manners or {}))
-        return a_spec(self.name, image, logs=self.service.logs, **{**self.defaults, **more})
+        fields = {**self.defaults, **more}
+        image = fields.pop("image", None) or ensure_backend_image(version, **(manners or {}))
+        return a_spec(self.name, image, logs=self.service.logs, **fields)
 
     def write(self, version: str = "v1", *, file: str = "", **more: Any) -> Path:
         """Put the spec into the watched directory."""
@@ -88,6 +89,16 @@ class Stage:
     def running(self) -> frozenset[str]:
         """Return the ids of the containers that run."""
         return frozenset(row["Id"] for row in self.containers() if row["State"] == "running")
+
+    def running_of_slot(self, index: int) -> str:
+        """Return the id of the container that runs as this replica."""
+        slot = ("running", str(index))
+        return next(row["Id"] for row in self.containers() if (row["State"], row["Labels"]["oton.replica"]) == slot)
+
+    def backend_log(self) -> str:
+        """Return what the app's running backends logged."""
+        hosts = [container[:12] for container in self.running()]
+        return "".join(file.read_text() for host in hosts for file in self.service.logs.glob(f"{host}-*.log"))
 
     def version(self) -> str:
         """Return who answers one new request: a version, or the status of an error."""
