@@ -96,7 +96,8 @@ class Events:
             # Subscribed first, then everything is looked at: what happened before is seen by looking.
             self._sight.doubt()
             self._ring("")
-            for event in stream:
+            # Looked at once more now that `pulse` can close the stream: it may have tried a moment too early.
+            for event in () if stop.is_set() else stream:
                 if stop.is_set():
                     return
                 self._take(event)

@@ -160,6 +160,28 @@ def test_doubled_reordered_and_broken_events_do_no_harm() -> None:
         assert '"oton.instance=me"' in sham.calls[-1].line or "oton.instance%3Dme" in sham.lines("/events")[0]
 
 
+def test_a_stop_while_the_stream_is_being_opened_is_not_missed() -> None:
+    with a_sham() as sham:
+        calls = Calls(sham.host)
+        events = Events(calls, "me", Sight(calls, "me", lambda: "oton"), lambda app: None)
+        stop = threading.Event()
+
+        def stream(call) -> None:
+            stop.set()
+            events._close()  # as `pulse` does with the stop, which finds no stream yet
+            call.handler.send_response(200)
+            call.handler.send_header("Transfer-Encoding", "chunked")
+            call.handler.end_headers()
+            call.handler.wfile.flush()
+            threading.Event().wait(8)
+
+        sham.on("GET .*/events", stream)
+        thread = threading.Thread(target=events.run, args=(stop,))
+        thread.start()
+        thread.join(3)
+        assert not thread.is_alive()
+
+
 def test_the_loops_end_soon_after_they_are_told() -> None:
     with a_relay() as relay, a_bench(docker_host=relay.host) as bench:
         stop = threading.Event()
