@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import docker
 import requests
@@ -91,6 +92,12 @@ class Calls:
     def is_local(self) -> bool:
         """Say whether the engine is reached by a socket of this machine."""
         return self.place.startswith("unix:")
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Say whether the engine runs on another machine, where its loopback is not ours."""
+        host = urlsplit(self.place).hostname or ""
+        return not self.is_local and host not in ("localhost", "127.0.0.1", "::1")
 
     def reachable(self) -> bool:
         """Say whether the last call that could tell reached the engine."""

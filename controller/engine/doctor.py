@@ -43,7 +43,7 @@ def examine(calls: Calls, networks: Networks) -> tuple[Row, ...]:
         *_limits(info),
     ]
     try:
-        rows.append(_reach(info, networks))
+        rows.append(_reach(info, calls, networks))
     except ControllerError as error:
         rows.append(Row("network", "error", str(error)))
     return tuple(rows)
@@ -70,7 +70,10 @@ def _limits(info: Mapping[str, Any]) -> Iterator[Row]:
             yield Row(f"limit {name}", "warning", f"resources.{name} has no effect", "enable that cgroup controller")
 
 
-def _reach(info: Mapping[str, Any], networks: Networks) -> Row:
+def _reach(info: Mapping[str, Any], calls: Calls, networks: Networks) -> Row:
+    if calls.is_elsewhere:
+        far = f"the engine at {calls.place} is on another machine: the proxy cannot reach its replicas"
+        return Row("replicas", "error", far, "run oton on the machine of the engine")
     rootless = any("rootless" in option for option in info.get("SecurityOptions") or ())
     kind = "rootless engine: " if rootless else ""
     match networks.mode():

@@ -172,4 +172,7 @@ def test_the_engine_is_found_as_the_docker_cli_finds_it(monkeypatch, tmp_path) -
     monkeypatch.setenv("DOCKER_HOST", "tcp://10.0.0.1:2375")
     assert Calls().place in ("tcp://10.0.0.1:2375", "http://10.0.0.1:2375")
     assert not Calls().is_local
+    assert Calls().is_elsewhere
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:2375")
+    assert not Calls().is_elsewhere
     assert Calls("unix:///run/user/1000/docker.sock").place == "unix:///run/user/1000/docker.sock"
