@@ -64,6 +64,7 @@ class DockerEngine:
         )
         self._events = Events(self._calls, instance, self._sight, ring)
         self._streams = Streams(self._calls, self._sight, self._containers)
+        self._events.on_resync = self._streams.sweep
 
     # The port.
 

@@ -45,6 +45,8 @@ class Events:
         self._ring = ring
         self._stream: CancellableStream[Any] | None = None
         self._lock = threading.Lock()
+        self.on_resync: Callable[[], None] = lambda: None
+        """Called with every resync while the engine is there."""
 
     def run(self, stop: threading.Event) -> None:
         """Read events until *stop* is set, opening the stream anew whenever it ends."""
@@ -68,6 +70,8 @@ class Events:
             if up != was_up or steady_seconds() >= resync:
                 resync = steady_seconds() + RESYNC_S * random.uniform(0.8, 1.2)  # noqa: S311
                 self._ring("")
+                if up:
+                    self.on_resync()
             if up and not was_up:
                 self._sight.doubt()
             was_up = up

@@ -18,6 +18,7 @@ import docker.errors
 import requests
 
 from controller.clock import steady_seconds
+from controller.engine import labels
 from controller.engine.calls import BREAKS, OPERATION_S, Calls, TimedClient, explain, plain_reason
 from controller.engine.containers import Containers
 from controller.engine.reading import read_time
@@ -26,6 +27,7 @@ from controller.engine.translate import attach_streams
 from controller.errors import ControllerError, Refused
 from controller.ports import ContainerPlan
 
+ORPHAN_S = 60.0
 LINE_BYTES = 64 * 1024
 """A line longer than this is handed on in pieces."""
 
@@ -187,6 +189,8 @@ class Streams:
         self._calls = calls
         self._sight = sight
         self._containers = containers
+        self._attended: set[str] = set()
+        """One-offs that a session of ours holds."""
 
     def logs(self, container: str, *, follow: bool, tail: int | None, since: float | None) -> LogStream:
         """Open the container's output: its last *tail* lines (None: all) from *since* (Unix seconds) on."""
@@ -216,28 +220,38 @@ class Streams:
     def run(self, plan: ContainerPlan, *, tty: bool) -> Session:
         """Start a one-off of *plan* (kind run) and attach to it."""
         made = self._containers.create(plan, lambda body: attach_streams(body, tty=tty), f"-{secrets.token_hex(4)}")
-
-        def clean_up() -> None:
-            with suppress(ControllerError):
-                self._containers.kill(made)
-            with suppress(ControllerError):
-                self._containers.remove(made)
-
+        self._attended.add(made)
         try:
-            return self._attach(made, tty, clean_up)
+            return self._attach(made, tty)
         except Refused as error:
-            clean_up()
+            self._end_run(made)
             raise NotStarted(str(error)) from error
         except ControllerError:
-            clean_up()
+            self._end_run(made)
             raise
+
+    def sweep(self) -> None:
+        """Remove one-offs that nobody sits in front of: an earlier process of ours ended while they ran."""
+        with suppress(ControllerError):
+            for listed in self._sight.listed():
+                is_run = listed["Labels"].get(labels.KIND) == "run"
+                is_old = time.time() - listed["Created"] > ORPHAN_S
+                if is_run and is_old and listed["Id"] not in self._attended:
+                    self._end_run(listed["Id"])
+
+    def _end_run(self, container: str) -> None:
+        with suppress(ControllerError):
+            self._containers.kill(container)
+        with suppress(ControllerError):
+            self._containers.remove(container)
+        self._attended.discard(container)
 
     @contextmanager
     def _opening(self, what: str) -> Iterator[TimedClient]:
         with self._calls.doing(what), _closed_on_failure(self._calls.open_client(OPERATION_S)) as client:
             yield client
 
-    def _attach(self, made: str, tty: bool, clean_up: Callable[[], None]) -> Session:
+    def _attach(self, made: str, tty: bool) -> Session:
         with self._opening("attach to a one-off") as client:
             channel = client.attach_socket(made, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
             with _closed_on_failure(channel._response):  # noqa: SLF001
@@ -248,7 +262,7 @@ class Streams:
             tty=tty,
             ask=lambda one: one.wait(made)["StatusCode"],
             size=lambda one, rows, columns: one.resize(made, height=rows, width=columns),
-            done=clean_up,
+            done=lambda: self._end_run(made),
         )
 
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from controller.engine import streams as room
 from controller.engine.streams import NotStarted
 from controller.errors import Stale
 from tests.engine.kit import Bench, wait_for
@@ -154,6 +155,22 @@ def test_a_one_off_ends_with_its_person(bench: Bench) -> None:
     thread.join(3)
     assert not thread.is_alive()
     wait_for(lambda: bench.engine.observe(bench.app) == ())
+
+
+def test_one_offs_of_an_earlier_process_are_swept_away_and_attended_ones_are_not(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "ORPHAN_S", -5.0)
+    plan = bench.plan(kind="run", command_instead=("sleep", "3600"))
+    orphan, attended = bench.another().run_oneoff(plan), bench.engine.run_oneoff(plan)
+    replica = bench.engine.start(bench.plan())
+    bench.engine._streams.sweep()
+    left = bench.engine.observe(bench.app)
+    assert [one.kind for one in left if one.id != replica] == ["run"]
+    assert replica in {one.id for one in left}
+    attended.close()
+    assert [one.id for one in bench.engine.observe(bench.app)] == [replica]
+    orphan.close()
 
 
 def test_two_one_offs_run_side_by_side(bench: Bench) -> None:
