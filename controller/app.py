@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
@@ -17,6 +18,7 @@ from controller.api.doctor import check_git, check_vault
 from controller.api.parts import Parts
 from controller.api.server import serve_api
 from controller.api.sockets import open_socket
+from controller.archive import STAGED, Archive, Place, apply_staged
 from controller.clock import SystemClock
 from controller.control import Control
 from controller.engine.docker import DockerEngine
@@ -88,6 +90,7 @@ def run_controller(settings: Settings, control_fd: int) -> int:
 
 def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) -> None:
     clock = SystemClock()
+    _restore(settings)
     instance = load_instance(settings.state)
     store = Store(settings.db_path, clock, state=settings.state)
     threads.start("store", store.run)
@@ -111,11 +114,25 @@ def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) ->
     threads.start("chores", chores.run)
     for number in range(RECONCILE_WORKERS):
         threads.start(f"reconcile-{number + 1}", house.workers.run)
-    parts = _parts(house, settings, instance, clock)
+    parts = _parts(house, settings, instance, clock, threads.stop.set)
     threads.start("api", lambda stop: serve_api(parts, [listener], stop))
     house.workers.ring("")
     control.ready()
     log.info("the controller acts", instance=instance, desired=str(settings.desired), version=__version__)
+
+
+def _restore(settings: Settings) -> None:
+    """Put a staged backup in place before anything is open; one that cannot be is set aside."""
+    try:
+        manifest = apply_staged(settings.state, settings.db_path)
+    except (Refused, OSError) as error:
+        failed = settings.state / f"{STAGED}-failed"
+        shutil.rmtree(failed, ignore_errors=True)
+        (settings.state / STAGED).replace(failed)
+        log.error("a backup could not be restored", why=str(error), kept=str(failed))
+    else:
+        if manifest is not None:
+            log.warning("a backup was restored", saved=manifest.get("saved"), apps=len(manifest.get("apps", ())))
 
 
 def _start_edges(house: House, control: Control, threads: Threads) -> None:
@@ -219,7 +236,8 @@ def _sweep(engine: DockerEngine, vault: Vault) -> None:
     vault.sweep({(one.app, ONE_OFF if one.kind == "run" else one.digest) for one in there})
 
 
-def _parts(house: House, settings: Settings, instance: str, clock: SystemClock) -> Parts:
+def _parts(house: House, settings: Settings, instance: str, clock: SystemClock, end: Callable[[], None]) -> Parts:
+    place = Place(state=settings.state, database=settings.db_path, instance=instance, version=__version__)
     return Parts(
         ledger=house.store,
         directory=house.desired,
@@ -240,6 +258,7 @@ def _parts(house: House, settings: Settings, instance: str, clock: SystemClock) 
         findings=lambda: (check_vault(house.vault), *check_git(house.sources.checkout, clock.now().wall)),
         source=house.sources.checkout,
         webhook=house.sources.webhook,
+        archive=Archive(place, house.store, end),
     )
 
 

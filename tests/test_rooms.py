@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("ports",),
     ("intake", "engine", "probe", "store", "publisher", "tls", "control", "proxy", "vault", "checkout"),
     ("loop", "supervisor"),
-    ("queries", "orders", "sources"),
+    ("queries", "orders", "sources", "archive"),
     ("api", "dashboard", "cli"),
     ("app",),
     ("__main__",),

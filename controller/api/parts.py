@@ -88,5 +88,7 @@ class Parts:
     """The Git checkout that the watched directory is; None: it is none."""
     webhook: Any = None
     """Verifies who calls for the checkout to look at its remote."""
+    archive: Any = None
+    """Saves and stages backups."""
     findings: Callable[[], Sequence[Any]] = tuple
     """What the doctor has to say of the parts that the API does not know."""

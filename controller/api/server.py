@@ -13,7 +13,20 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controller.api import apps, documents, events, logs, problems, secrets, service, shell, specs, sync, tokens
+from controller.api import (
+    apps,
+    backups,
+    documents,
+    events,
+    logs,
+    problems,
+    secrets,
+    service,
+    shell,
+    specs,
+    sync,
+    tokens,
+)
 from controller.api.auth import Gate
 from controller.api.parts import Parts
 from controller.api.sockets import PeerHttp, PeerWebSocket
@@ -50,6 +63,7 @@ def build_api(parts: Parts) -> FastAPI:
     api.include_router(secrets.build_router(parts))
     api.include_router(tokens.build_router(parts))
     api.include_router(sync.build_router(parts))
+    api.include_router(backups.build_router(parts))
     api.include_router(events.build_router(parts.ledger, api.state.wakers))
     api.add_middleware(Frame, version=parts.version)
     return api
@@ -66,7 +80,8 @@ class Frame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if declared_bytes(scope) > BODY_LIMIT_BYTES:
+        limit = backups.LIMIT_BYTES if scope["path"] == backups.PATH else BODY_LIMIT_BYTES
+        if declared_bytes(scope) > limit:
             await problems.render_problem(413, "too-large", "the body is too large")(scope, receive, send)
             return
 
@@ -75,7 +90,7 @@ class Frame:
                 message["headers"] = [*message["headers"], (b"oton-version", self._version)]
             await send(message)
 
-        await self._app(scope, limited(receive), send_framed)
+        await self._app(scope, limited(receive, limit), send_framed)
 
 
 def declared_bytes(scope: Scope) -> int:
@@ -86,15 +101,15 @@ def declared_bytes(scope: Scope) -> int:
     return 0
 
 
-def limited(receive: Receive) -> Receive:
-    """Return *receive* that gives up on a body above the limit."""
+def limited(receive: Receive, limit: int) -> Receive:
+    """Return *receive* that gives up on a body above *limit* bytes."""
     taken = 0
 
     async def receive_limited() -> Message:
         nonlocal taken
         message = await receive()
         taken += len(message.get("body", b""))
-        if taken > BODY_LIMIT_BYTES:
+        if taken > limit:
             raise problems.Problem(413, "too-large", "the body is too large")
         return message
 

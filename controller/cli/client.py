@@ -75,6 +75,11 @@ class Client:
         """Post a YAML document and return what is answered."""
         return self._send("POST", path, {}, content=data, headers={"Content-Type": "application/yaml"})
 
+    def post_file(self, path: str, pieces: Iterator[bytes], size: int) -> Any:
+        """Post a file a piece at a time and return what is answered."""
+        headers = {"Content-Type": "application/gzip", "Content-Length": str(size)}
+        return self._send("POST", path, {}, content=pieces, headers=headers)
+
     def delete(self, path: str) -> Any:
         """Delete and return what is answered."""
         return self._send("DELETE", path, {})

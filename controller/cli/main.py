@@ -19,6 +19,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "serve": ("serve:serve", "run the service: supervisor, controller, proxy workers"),
         "init": ("offline:init", "write a commented spec to start from"),
         "doctor": ("service:doctor", "what is wrong on that machine, and how to mend it"),
+        "backup": ("backup:backup", "database and state as one file, while running"),
+        "restore": ("backup:restore", "put a backup in place; the controller restarts, traffic goes on"),
     },
     "Deploy": {
         "validate": ("offline:validate", "check specs without a server: every problem at once"),

@@ -1,0 +1,154 @@
+"""A backup holds what cannot be made anew, and is put in place whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.archive import KEPT, MANIFEST, STAGED, Place, apply_staged, load_last, save_archive, stage
+from controller.clock import SystemClock
+from controller.errors import Refused
+from controller.store.store import KEY_FILE, Store
+
+OURS, THEIRS = "0123456789ab", "ba9876543210"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    (state / "instance").write_text(OURS)
+    for name in ("lock", "proxy/table.json", "engine/addresses", "certs/a.example.com/key.pem", ".archive-x"):
+        (state / name).parent.mkdir(parents=True, exist_ok=True)
+        (state / name).write_text(name)
+    return Place(state=state, database=tmp_path / "database.db", instance=OURS, version="1")
+
+
+@pytest.fixture
+def archive(place: Place, tmp_path: Path) -> Iterator[Path]:
+    """A backup of a service with one secret, whose files have changed since."""
+    with_store(place, lambda store: store.secrets.set("shop", "KEY", "then"))
+    file = tmp_path / "backup.tar.gz"
+    with_store(place, lambda store: save_archive(place, store, file))
+    with_store(place, lambda store: store.secrets.set("shop", "KEY", "now"))
+    (place.state / "certs/a.example.com/key.pem").write_text("renewed")
+    return file
+
+
+def with_store(place: Place, act) -> object:  # type: ignore[no-untyped-def]
+    store, stop = Store(place.database, SystemClock(), state=place.state), threading.Event()
+    thread = threading.Thread(target=store.run, args=(stop,))
+    thread.start()
+    try:
+        store.wait_open()
+        return act(store)
+    finally:
+        stop.set()
+        thread.join(10)
+
+
+def names_in(file: Path) -> set[str]:
+    with tarfile.open(file) as packed:
+        return set(packed.getnames())
+
+
+def test_a_backup_holds_database_identity_keys_and_certificates_and_nothing_else(place: Place, archive: Path) -> None:
+    kept = {"instance", KEY_FILE, "certs/a.example.com/key.pem"}
+    assert names_in(archive) == {"manifest.json", "database.db"} | {f"state/{name}" for name in kept}
+    assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+
+
+def test_what_was_saved_is_back_after_the_next_start_and_what_it_replaced_is_kept(place: Place, archive: Path) -> None:
+    staged = stage(place, archive, has_apps=True)
+    key = place.state / "certs/a.example.com/key.pem"
+    assert key.read_text() == "renewed", "nothing changes before the start"
+    applied = apply_staged(place.state, place.database)
+    assert applied is not None
+    assert applied["mark"] == staged["mark"]
+    assert key.read_text() == "certs/a.example.com/key.pem"
+    assert (place.state / KEPT / "certs/a.example.com/key.pem").read_text() == "renewed"
+    assert with_store(place, lambda store: dict(store.secrets.values("shop", ["KEY"]))) == {"KEY": "then"}
+    assert load_last(place.state) == staged
+    assert not (place.state / STAGED).exists()
+    assert apply_staged(place.state, place.database) is None
+
+
+def test_a_start_that_broke_in_the_middle_is_gone_on_from(place: Place, archive: Path) -> None:
+    stage(place, archive, has_apps=True)
+    staged = place.state / STAGED
+    aside = staged.with_name("aside")
+    (staged / "state/certs").rename(aside)
+    (staged / "state").chmod(0o700)
+    (staged / "state/instance").unlink()  # put in place already, as the database was not
+    aside.rename(staged / "state/certs")
+    assert apply_staged(place.state, place.database) is not None
+    assert with_store(place, lambda store: dict(store.secrets.values("shop", ["KEY"]))) == {"KEY": "then"}
+
+
+def test_a_backup_of_another_instance_needs_a_service_without_apps(place: Place, archive: Path) -> None:
+    other = Place(state=place.state, database=place.database, instance=THEIRS, version="1")
+    with pytest.raises(Refused, match=f"found a backup of instance {OURS}"):
+        stage(other, archive, has_apps=True)
+    assert not (place.state / STAGED).exists()
+    stage(other, archive, has_apps=False)
+    assert (place.state / STAGED).exists()
+
+
+def test_a_backup_that_was_cut_short_or_is_none_changes_nothing(place: Place, archive: Path, tmp_path: Path) -> None:
+    data = archive.read_bytes()
+    for number, broken in enumerate((data[: len(data) // 2], data[:-20], b"no backup", b"")):
+        file = tmp_path / f"broken{number}"
+        file.write_bytes(broken)
+        with pytest.raises(Refused):
+            stage(place, file, has_apps=False)
+    assert not [name for name in place.state.iterdir() if STAGED in name.name]
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "/etc/evil", "state/../../evil", "state", "other/file", "manifest.json/x", "state/a/../../../e"]
+)
+def test_a_backup_with_a_path_that_leads_elsewhere_is_refused(place: Place, tmp_path: Path, name: str) -> None:
+    file = forge(tmp_path, [(name, b"x", tarfile.REGTYPE)])
+    with pytest.raises(Refused, match="does not belong there"):
+        stage(place, file, has_apps=False)
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
+def test_a_backup_with_anything_but_files_is_refused(place: Place, tmp_path: Path, kind: bytes) -> None:
+    file = forge(tmp_path, [("state/link", b"", kind)])
+    with pytest.raises(Refused, match="does not belong there"):
+        stage(place, file, has_apps=False)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "why"),
+    [
+        ({"format": 99, "instance": OURS}, "format 99"),
+        ({"format": 1, "instance": "../x"}, "instance"),
+        ({}, "no manifest"),
+    ],
+)
+def test_a_backup_of_a_kind_that_we_do_not_know_is_refused(
+    place: Place, tmp_path: Path, manifest: object, why: str
+) -> None:
+    file = forge(tmp_path, [(MANIFEST, json.dumps(manifest).encode(), tarfile.REGTYPE)])
+    with pytest.raises(Refused, match=why):
+        stage(place, file, has_apps=False)
+
+
+def forge(tmp_path: Path, members: list[tuple[str, bytes, bytes]]) -> Path:
+    file = tmp_path / "forged.tar.gz"
+    with tarfile.open(file, "w:gz") as packed:
+        for name, data, kind in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.size, info.linkname = kind, len(data), "/etc/passwd"
+            packed.addfile(info, io.BytesIO(data))
+    return file
