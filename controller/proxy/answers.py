@@ -63,9 +63,7 @@ def _problem(status: int, reason: str, sentence: str, request_id: str) -> tuple[
 
 
 def _page(status: int, reason: str, sentence: str, request_id: str) -> tuple[str, bytes]:
-    text = _PAGE.format(
-        status=status, reason=escape(reason), sentence=escape(sentence), request_id=escape(request_id)
-    )
+    text = _PAGE.format(status=status, reason=escape(reason), sentence=escape(sentence), request_id=escape(request_id))
     return "text/html; charset=utf-8", text.encode()
 
 

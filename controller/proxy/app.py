@@ -119,7 +119,7 @@ class App:
             step()
         if self.routes.mode == "hold" and any(pool.leaving for pool in self._pools.values()):
             self._end_streams()
-        self._report_drained(wanted, version)
+        self._report_drained(version)
 
     def release_held(self) -> None:
         """Let what waits look at the table again, in order; those that must wait on queue up anew."""
@@ -204,8 +204,8 @@ class App:
         """The last one open on a leaving upstream ended: tell the controller."""
         self._tell_drained(pool)
 
-    def _report_drained(self, wanted: dict[str, Any], version: int) -> None:
-        for name, pool in list(self._pools.items()):
+    def _report_drained(self, version: int) -> None:
+        for pool in list(self._pools.values()):
             if pool.leaving and pool.reported != version:
                 pool.reported = version
                 if not pool.active:
@@ -239,9 +239,8 @@ class App:
                 return pool
             found = self.marks.get(release_mark)
             release = found if isinstance(found, int) else None
-        if group == "live" and self._shares is not None:
-            if release not in self._shares.releases:
-                release = self._shares.next()
+        if group == "live" and self._shares is not None and release not in self._shares.releases:
+            release = self._shares.next()
         if release is not None and group == "live":
             pools = self._by_release.get(release) or pools
         if avoid is not None and len(pools) > 1:

@@ -59,7 +59,8 @@ class ChunkReader:
         end = data.find(b"\n", at)
         if end < 0:
             self._line = data[at:]
-            if len(self._line) > _LINE_LIMIT or b"\r" in self._line[:-1] or (self._left == _AT_END and self._line != b"\r"):
+            bad_end = self._left == _AT_END and self._line != b"\r"
+            if bad_end or len(self._line) > _LINE_LIMIT or b"\r" in self._line[:-1]:
                 raise BadMessage("chunk line")
             return -1
         if end == at or data[end - 1] != 13:

@@ -83,7 +83,10 @@ class Surroundings(Protocol):
 class Door:
     """One app's policy, compiled."""
 
-    __slots__ = ("_allow", "_app", "_around", "_asks", "_redirects", "assets", "checks", "hsts", "policy", "request_edit", "response_edit")
+    __slots__ = (
+        "_allow", "_app", "_around", "_asks", "_redirects",
+        "assets", "checks", "hsts", "policy", "request_edit", "response_edit",
+    )  # fmt: skip
 
     def __init__(self, app: str, policy: Policy, around: Surroundings) -> None:
         self._app = app
@@ -179,6 +182,7 @@ def _source_key(redirect: Redirect) -> tuple[str, str]:
 def _compile_edit(edit: HeaderEdit) -> Edit | None:
     if not edit.set and not edit.remove:
         return None
-    names = {name.lower().encode("latin-1") for name in (*edit.remove, *(name for name, _ in edit.set))} - _FRAMING
-    lines = "".join(f"{name}: {value}\r\n" for name, value in edit.set if name.lower().encode("latin-1") not in _FRAMING)
+    pairs = [(name, value) for name, value in edit.set if name.lower().encode("latin-1") not in _FRAMING]
+    names = {name.lower().encode("latin-1") for name in (*edit.remove, *(name for name, _ in pairs))} - _FRAMING
+    lines = "".join(f"{name}: {value}\r\n" for name, value in pairs)
     return Edit(frozenset(names), lines.encode("latin-1", "replace"))

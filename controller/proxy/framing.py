@@ -28,8 +28,8 @@ METHODS = frozenset(
 """What llhttp knows, but for CONNECT, which is refused."""
 
 HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade"
-    b" http2-settings".split()
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding"
+    b" upgrade http2-settings".split()
 )
 
 
@@ -107,7 +107,8 @@ def parse_fields(line: bytes, block: bytes, limit: int) -> Fields:
         raise BadMessage("too many headers", 431)
     if len(splitter.pairs) != block.count(b"\r\n") - 1:
         raise BadMessage("header lines disagree")
-    return _gather([(name.lower(), name, value.strip(b" \t")) for name, value in splitter.pairs], 0 if line.endswith(b"0") else 1)
+    pairs = [(name.lower(), name, value.strip(b" \t")) for name, value in splitter.pairs]
+    return _gather(pairs, 0 if line.endswith(b"0") else 1)
 
 
 def _gather(pairs: list[tuple[bytes, bytes, bytes]], version: int) -> Fields:
@@ -135,7 +136,7 @@ def _gather(pairs: list[tuple[bytes, bytes, bytes]], version: int) -> Fields:
     passed: list[bytes] = []
     trusted: list[bytes] = []
     for low, name, value in fields.pairs:
-        if low == b"forwarded" or low == b"x-real-ip" or low.startswith(b"x-forwarded-"):
+        if low in _FORWARDED or low.startswith(b"x-forwarded-"):
             trusted.append(name + b": " + value)
         elif low not in _OURS:
             passed.append(name + b": " + value + b"\r\n")
@@ -147,6 +148,7 @@ def _gather(pairs: list[tuple[bytes, bytes, bytes]], version: int) -> Fields:
 _SINGLE = frozenset((b"host", b"content-length", b"transfer-encoding", b"authorization"))
 _KEPT = frozenset((b"host", b"content-length", b"content-type", b"authorization", b"cookie", b"x-request-id"))
 """Headers that a client cannot take away by naming them in Connection."""
+_FORWARDED = frozenset((b"forwarded", b"x-real-ip"))
 _OURS = frozenset((b"content-length", b"x-request-id", b"expect", b"host"))
 
 

@@ -96,8 +96,7 @@ class Link(asyncio.Protocol):
     # What the event loop tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self.transport = transport  # type: ignore[assignment]
+        self.transport = transport  # type: ignore[assignment] # a TCP transport of uvloop or asyncio
         self.transport.set_write_buffer_limits(high=self._limits.buffer_bytes)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -143,8 +142,7 @@ class Link(asyncio.Protocol):
 
     def _read_body(self, data: bytes) -> None:
         state, taker = self._state, self.taker
-        if state == _TUNNEL:
-            assert self._tunnel is not None
+        if self._tunnel is not None:
             self._tunnel.data_received(data)
         elif state == _IDLE or taker is None:
             # Bytes after an answer are nobody's: the next exchange would take them for its own.
@@ -152,8 +150,8 @@ class Link(asyncio.Protocol):
         elif state == _LENGTH:
             data, last = self._count_down(data)
             taker.flows(data, last)
-        elif state == _CHUNKED:
-            self._read_chunks(data, taker)
+        elif self._chunks is not None:
+            self._read_chunks(data, taker, self._chunks)
         else:
             taker.flows(data, False)
 
@@ -169,16 +167,18 @@ class Link(asyncio.Protocol):
             return
         if end > self._limits.answer_header_bytes:
             raise BadMessage("head too large")
-        answer = self._reader.read(data if end == len(data) else data[:end])
+        whole = end == len(data)
+        answer = self._reader.read(data if whole else data[:end])
         self.fresh = False
-        if answer.status < 200:
-            self._take_interim(answer, data[end:])
-        else:
-            self._begin_body(answer, data[end:])
-
-    def _take_interim(self, answer: Answer, rest: bytes) -> None:
         taker = self.taker
-        assert taker is not None
+        if taker is None:
+            self.close()
+        elif answer.status < 200:
+            self._take_interim(answer, data[end:], taker)
+        else:
+            self._begin_body(answer, b"" if whole else data[end:], taker)
+
+    def _take_interim(self, answer: Answer, rest: bytes, taker: Taker) -> None:
         if answer.status != 101:
             taker.interim(answer)
             if rest and self.taker is taker:
@@ -190,9 +190,7 @@ class Link(asyncio.Protocol):
         self.reusable = False
         taker.answered(answer, rest, True)
 
-    def _begin_body(self, answer: Answer, body: bytes) -> None:
-        taker = self.taker
-        assert taker is not None
+    def _begin_body(self, answer: Answer, body: bytes, taker: Taker) -> None:
         self.reusable = not answer.close
         if taker.head_only or answer.status in _BODYLESS:
             if body:
@@ -200,10 +198,10 @@ class Link(asyncio.Protocol):
             self._end()
             taker.answered(answer, b"", True)
         elif answer.chunked:
-            self._chunks = ChunkReader()
+            chunks = self._chunks = ChunkReader()
             self._state = _CHUNKED
-            payload = self._chunks.feed(body) if body else b""
-            taker.answered(answer, payload, self._ended_chunks())
+            payload = chunks.feed(body) if body else b""
+            taker.answered(answer, payload, self._ended(chunks))
         elif answer.length is not None:
             self._left = answer.length
             self._state = _LENGTH
@@ -226,17 +224,13 @@ class Link(asyncio.Protocol):
         self._end()
         return data, True
 
-    def _read_chunks(self, data: bytes, taker: Taker) -> None:
-        chunks = self._chunks
-        assert chunks is not None
+    def _read_chunks(self, data: bytes, taker: Taker, chunks: ChunkReader) -> None:
         payload = chunks.feed(data)
-        last = self._ended_chunks()
+        last = self._ended(chunks)
         if payload or last:
             taker.flows(payload, last)
 
-    def _ended_chunks(self) -> bool:
-        chunks = self._chunks
-        assert chunks is not None
+    def _ended(self, chunks: ChunkReader) -> bool:
         if not chunks.done:
             return False
         if chunks.rest:

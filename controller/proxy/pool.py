@@ -39,7 +39,10 @@ class Open(Protocol):
 class Pool:
     """One upstream of one app, as this worker sees it."""
 
-    __slots__ = ("_idle", "_limits", "_reader", "_tasks", "_warm", "active", "ejected_until", "leaving", "open", "reported", "upstream")
+    __slots__ = (
+        "_idle", "_limits", "_reader", "_tasks", "_warm",
+        "active", "ejected_until", "leaving", "open", "reported", "upstream",
+    )  # fmt: skip
 
     def __init__(self, upstream: Upstream, limits: Limits, reader: AnswerReader, warm: set[Pool]) -> None:
         self.upstream = upstream

@@ -116,10 +116,7 @@ class Request:
         if fields.has_body or upgrade or fields.length is not None:
             block += self._framing(upgrade)
         host = fields.host
-        if sender.trusted:
-            told = self._trusted_lines()
-        else:
-            told = sender.forwarded
+        told = self._trusted_lines() if sender.trusted else sender.forwarded
         return b"".join(
             (
                 self.method, b" ", target, b" HTTP/1.1\r\nHost: ", host, b"\r\n", block,
@@ -146,5 +143,6 @@ class Request:
         chain = self.fields.forwarded_for
         own = self.sender.address.encode()
         lines.append(b"X-Forwarded-For: " + (chain + b", " + own if chain else own))
-        lines += [line for line in self.sender.forwarded.split(b"\r\n")[:-1] if line.partition(b":")[0].lower() not in names]
+        ours = self.sender.forwarded.split(b"\r\n")[:-1]
+        lines += [line for line in ours if line.partition(b":")[0].lower() not in names]
         return b"\r\n".join(lines) + b"\r\n"

@@ -25,8 +25,8 @@ class EventStream:
         if self.ending:
             seen = self._tail + data
             ahead = len(self._tail)
-            ends = [seen.find(border, max(0, ahead - len(border) + 1)) + len(border) for border in _BORDERS if border in seen]
-            after = [end - ahead for end in ends if end > ahead]
+            places = ((seen.find(border, max(0, ahead - len(border) + 1)), len(border)) for border in _BORDERS)
+            after = [at + size - ahead for at, size in places if at >= 0]
             if after:
                 return min(after)
         self._tail = (self._tail + data)[-_LONGEST:]

@@ -132,8 +132,8 @@ def _names_of(leaf: x509.Certificate) -> frozenset[str]:
 def _index(held: Mapping[str, Certificate]) -> dict[str, Certificate]:
     """Map every name to its certificate; a host's own entry wins over another certificate that covers it too."""
     by_name = {name: certificate for _, certificate in sorted(held.items()) for name in certificate.names}
-    by_name.update({host.lower(): certificate for host, certificate in held.items() if host.lower() in certificate.names})
-    return by_name
+    own = {host.lower(): certificate for host, certificate in held.items() if host.lower() in certificate.names}
+    return by_name | own
 
 
 @contextlib.contextmanager

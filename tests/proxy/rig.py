@@ -19,6 +19,7 @@ from controller.proxy.lane import Client
 from controller.routing.table import AppRoutes, Policy, Rule, Table, Upstream
 
 LONGEST_S = 10.0
+USUAL = Limits()
 
 Script = Callable[["Visit"], Awaitable[None]]
 
@@ -72,11 +73,18 @@ class Backend:
     heads: list[bytes] = field(default_factory=list)
     visits: list[Visit] = field(default_factory=list)
     open: int = 0
+    gate: bool = False
 
 
 def answer(body: bytes = b"ok", status: str = "200 OK", *extra: str) -> bytes:
     lines = "".join(f"{line}\r\n" for line in extra)
     return f"HTTP/1.1 {status}\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def opened(backend: Backend) -> None:
+    """Wait until the test opens the backend's gate."""
+    while not backend.gate:  # noqa: ASYNC110 - the test sets it from another thread
+        await asyncio.sleep(0.005)
 
 
 async def polite(visit: Visit) -> None:
@@ -94,7 +102,7 @@ async def polite(visit: Visit) -> None:
 class Lane:
     """A core and its listening socket on a loop of their own."""
 
-    def __init__(self, limits: Limits = Limits(), **wishes: Any) -> None:
+    def __init__(self, limits: Limits = USUAL, **wishes: Any) -> None:
         self.reports: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
         self.loop = uvloop.new_event_loop()
@@ -104,7 +112,11 @@ class Lane:
         self._thread.start()
         self._servers: list[asyncio.Server] = []
         self._version = 0
-        self.core = self.call(lambda: Core(limits, self.reports.append, access_log=lambda line: self.log.append(json.loads(line)), **wishes))
+        self.core = self.call(
+            lambda: Core(
+                limits, self.reports.append, access_log=lambda line: self.log.append(json.loads(line)), **wishes
+            )
+        )
         self.port = self.do(self._listen())
 
     def call(self, what: Callable[[], Any]) -> Any:
@@ -120,7 +132,7 @@ class Lane:
 
     async def _listen(self) -> int:
         self.core.start()
-        server = await self.loop.create_server(lambda: Client(self.core), "127.0.0.1", 0)
+        server: Any = await self.loop.create_server(lambda: Client(self.core), "127.0.0.1", 0)
         self._servers.append(server)
         self.core.stop_listening = server.close
         return int(server.sockets[0].getsockname()[1])
@@ -187,7 +199,9 @@ def an_upstream(backend: Backend, **changes: Any) -> Upstream:
     return replace(Upstream(id=backend.name, address="127.0.0.1", port=backend.port, release=1), **changes)
 
 
-def an_app(*backends: Backend, app: str = "shop", host: str | None = None, path: str = "/", **changes: Any) -> AppRoutes:
+def an_app(
+    *backends: Backend, app: str = "shop", host: str | None = None, path: str = "/", **changes: Any
+) -> AppRoutes:
     rules = (Rule(host=host, path=path),)
     entry = AppRoutes(app=app, rules=rules, upstreams=tuple(an_upstream(backend) for backend in backends))
     return replace(entry, **changes)
@@ -286,7 +300,9 @@ class Caller:
             if not size:
                 return
 
-    def get(self, path: str = "/", *extra: str, method: str = "GET", host: str = "shop.example", body: bytes = b"") -> Reply:
+    def get(
+        self, path: str = "/", *extra: str, method: str = "GET", host: str = "shop.example", body: bytes = b""
+    ) -> Reply:
         lines = "".join(f"{line}\r\n" for line in extra)
         length = f"Content-Length: {len(body)}\r\n" if body else ""
         self.send(f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{lines}{length}\r\n".encode() + body)
@@ -317,7 +333,7 @@ def wait_for(what: Callable[[], Any], longest_s: float = LONGEST_S) -> Any:
 
 
 @contextlib.contextmanager
-def a_lane(limits: Limits = Limits(), **wishes: Any) -> Iterator[Lane]:
+def a_lane(limits: Limits = USUAL, **wishes: Any) -> Iterator[Lane]:
     lane = Lane(limits, **wishes)
     try:
         yield lane

@@ -59,3 +59,4 @@ def test_the_lane_runs_inside_mitmproxys_master_and_ends_with_it(lane: Lane) -> 
     finally:
         process.kill()
         process.wait()
+        process.stdout.close()

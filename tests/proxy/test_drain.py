@@ -9,7 +9,7 @@ import pytest
 from controller.clock import steady_seconds
 from controller.proxy.tunnel import FrameCursor, render_close
 from controller.routing.table import AppRoutes
-from tests.proxy.rig import Backend, Caller, Lane, Visit, an_app, answer, polite, wait_for
+from tests.proxy.rig import Backend, Caller, Lane, Visit, an_app, answer, opened, polite, wait_for
 
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n"
@@ -36,8 +36,7 @@ def drained(lane: Lane) -> list[tuple[str, int]]:
 async def on_demand(visit: Visit) -> None:
     """Answer once the test sets the backend's gate."""
     while await visit.head():
-        while not getattr(visit.backend, "gate", False):
-            await asyncio.sleep(0.005)
+        await opened(visit.backend)
         await visit.say(answer(visit.backend.name.encode()))
 
 
@@ -51,7 +50,7 @@ def test_an_open_request_may_end_and_then_the_replica_is_told_drained(lane: Lane
         version = lane.take(leaving(entry, new, drain_s=30))
         assert other.get().body == b"new"
         assert drained(lane) == []
-        old.gate = True  # type: ignore[attr-defined]
+        old.gate = True
         assert caller.reply().body == b"old"
         assert caller.get().body == b"new"
     wait_for(lambda: drained(lane) == [("old", version)])
@@ -68,7 +67,7 @@ def test_an_idle_replica_is_drained_at_once_and_its_connections_are_closed(lane:
 
 
 def test_an_upstream_that_is_out_of_the_table_is_told_drained_once(lane: Lane) -> None:
-    (old,) = lane.serve()
+    lane.serve()
     new = lane.backend(polite, "new")
     version = lane.take(an_app(new))
     lane.take(replace(an_app(new), hold_s=31.0))
@@ -83,7 +82,7 @@ def test_each_version_of_the_entry_tells_anew(lane: Lane) -> None:
 
 
 def test_a_removed_app_lets_its_open_requests_be_told_apart(lane: Lane) -> None:
-    (old,) = lane.serve()
+    lane.serve()
     lane.take()
     assert [name for name, _ in drained(lane)] == ["b0"]
     with Caller(lane.port) as caller:
@@ -152,7 +151,9 @@ def test_an_event_stream_ends_in_the_last_quarter_at_a_border_and_properly(lane:
 def test_a_quiet_event_stream_ends_at_once_when_its_time_comes(lane: Lane) -> None:
     async def one_event(visit: Visit) -> None:
         await visit.head()
-        await visit.say(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nx\n\n\r\n")
+        await visit.say(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nx\n\n\r\n"
+        )
         await visit.reader.read()
 
     old = lane.backend(one_event, "old")
@@ -248,7 +249,12 @@ def test_a_release_that_comes_back_keeps_its_streams(lane: Lane) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
 def test_the_cursor_finds_the_same_borders_however_bytes_are_cut(size: int) -> None:
-    frames = [b"\x81\x05hello", b"\x82\x85abcdvwxyz", b"\x82\x7e\x00\x80" + b"x" * 128, b"\x82\x7f" + (300).to_bytes(8, "big") + b"y" * 300]
+    frames = [
+        b"\x81\x05hello",
+        b"\x82\x85abcdvwxyz",
+        b"\x82\x7e\x00\x80" + b"x" * 128,
+        b"\x82\x7f" + (300).to_bytes(8, "big") + b"y" * 300,
+    ]
     raw = b"".join(frames)
     cursor = FrameCursor()
     borders, at = [], 0

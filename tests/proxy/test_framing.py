@@ -105,7 +105,9 @@ def heads(lane: Lane, backend: object) -> list[bytes]:
 
 @pytest.mark.parametrize("spelling", REFUSED, ids=str)
 @pytest.mark.parametrize("kept_alive", [False, True], ids=["fresh", "kept alive"])
-def test_a_doubtful_request_is_refused_and_nothing_after_it_is_read(lane: Lane, spelling: str, kept_alive: bool) -> None:
+def test_a_doubtful_request_is_refused_and_nothing_after_it_is_read(
+    lane: Lane, spelling: str, kept_alive: bool
+) -> None:
     (backend,) = lane.serve()
     before = 0
     with Caller(lane.port) as caller:
@@ -135,11 +137,17 @@ ONE_MESSAGE = {
     "bytes above 127 in a value": (b"GET / HTTP/1.1\r\nHost: a\r\nX: \xc3\xa4\r\n\r\n", b"X: \xc3\xa4\r\n"),
     "an empty value": (b"GET / HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n", b"X: \r\n"),
     "an absolute target": (b"GET http://a/x?y HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /x?y HTTP/1.1\r\nHost: a\r\n"),
-    "an absolute target without a path": (b"GET http://A HTTP/1.1\r\nHost: a\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n"),
+    "an absolute target without a path": (
+        b"GET http://A HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n",
+    ),
     "an empty line before": (b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", b"GET / HTTP/1.1\r\n"),
     "length nought": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", b"Content-Length: 0\r\n"),
     "leading noughts": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 001\r\n\r\nx", b"Content-Length: 1\r\n"),
-    "CHUNKED": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n0\r\n\r\n", b"Transfer-Encoding: chunked\r\n"),
+    "CHUNKED": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+    ),
     "an upgrade to h2c": (
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For:",
@@ -164,7 +172,10 @@ def test_an_unusual_request_is_forwarded_as_exactly_one_message(lane: Lane, spel
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_where_the_bytes_are_cut_makes_no_difference(lane: Lane, size: int) -> None:
     (backend,) = lane.serve()
-    raw = b"POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;e=1\r\nabc\r\n1\r\nd\r\n0\r\nT: x\r\n\r\n" + GOOD
+    raw = (
+        b"POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;e=1\r\nabc\r\n1\r\nd\r\n0\r\nT: x\r\n\r\n"
+        + GOOD
+    )
     with Caller(lane.port) as caller:
         for at in range(0, len(raw), size):
             caller.send(raw[at : at + size])

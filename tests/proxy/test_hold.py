@@ -6,7 +6,7 @@ from dataclasses import replace
 from controller.clock import steady_seconds
 from controller.proxy.limits import Limits
 from controller.routing.table import Policy, Rule
-from tests.proxy.rig import Caller, Lane, Visit, a_lane, an_app, answer, polite, wait_for
+from tests.proxy.rig import Caller, Lane, Visit, a_lane, an_app, answer, opened, polite, wait_for
 from tests.proxy.test_drain import CLOSE_1012, a_socket, echo_frames, events
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -15,6 +15,10 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 async def names_path(visit: Visit) -> None:
     while head := await visit.head():
         await visit.say(answer(head.split(b" ")[1]))
+
+
+def wait_until_held(lane: Lane, count: int) -> None:
+    wait_for(lambda: held(lane) == count)
 
 
 def held(lane: Lane) -> int:
@@ -28,7 +32,7 @@ def test_held_requests_go_on_in_order_to_the_next_release(lane: Lane) -> None:
     for number in range(20):
         callers.append(Caller(lane.port))
         callers[-1].send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
-        wait_for(lambda number=number: held(lane) == number + 1)
+        wait_until_held(lane, number + 1)
     lane.take(an_app(new))
     assert [caller.reply().body for caller in callers] == [b"/%d" % number for number in range(20)]
     assert old.heads == []
@@ -65,7 +69,7 @@ def test_one_more_than_the_cap_gets_503_at_once() -> None:
         callers = [Caller(lane.port) for _ in range(3)]
         for number, caller in enumerate(callers[:2]):
             caller.send(GET)
-            wait_for(lambda number=number: held(lane) == number + 1)
+            wait_until_held(lane, number + 1)
         callers[2].send(GET)
         assert callers[2].reply().status == 503
         for caller in callers:
@@ -138,12 +142,9 @@ def test_maintenance_answers_503_with_its_message_but_not_the_preview(lane: Lane
 
 
 def test_maintenance_cuts_nothing_in_flight(lane: Lane) -> None:
-    import asyncio
-
     async def slow(visit: Visit) -> None:
         await visit.head()
-        while not getattr(visit.backend, "gate", False):
-            await asyncio.sleep(0.005)
+        await opened(visit.backend)
         await visit.say(answer(b"late"))
 
     backend = lane.backend(slow)
@@ -153,7 +154,7 @@ def test_maintenance_cuts_nothing_in_flight(lane: Lane) -> None:
         wait_for(lambda: backend.heads)
         lane.take(an_app(backend, mode="maintenance"))
         assert other.get().status == 503
-        backend.gate = True  # type: ignore[attr-defined]
+        backend.gate = True
         assert caller.reply().body == b"late"
 
 

@@ -67,12 +67,9 @@ def test_the_log_tells_each_request_once(lane: Lane) -> None:
 
 def test_whatever_a_client_sends_a_log_line_is_json(lane: Lane) -> None:
     lane.serve()
-    with Caller(lane.port) as caller:
-        for path in ('/"', "/\\x", "/{}%22", "/'"):
-            caller.send(f"GET {path} HTTP/1.1\r\nHost: a\r\nX-Request-ID: \"x\r\n\r\n".encode())
-            if caller.reply().status == 400:
-                caller.close()
-                caller = Caller(lane.port)
-        caller.close()
+    for path in ('/"', "/\\x", "/{}%22", "/'"):
+        with Caller(lane.port) as caller:
+            caller.send(f'GET {path} HTTP/1.1\r\nHost: a\r\nX-Request-ID: "x\r\n\r\n'.encode())
+            caller.reply()
     wait_for(lambda: len(lane.log) == 4)
     assert [entry.get("path") for entry in lane.log if entry["status"] == 200] == ['/"', "/{}%22", "/'"]

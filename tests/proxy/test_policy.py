@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from controller.routing.table import HeaderEdit, Policy, RateLimit, Redirect, Ru
 from tests.proxy.rig import Caller, Lane, Visit, a_lane, an_app, answer, polite
 
 
-def head_of(lane: Lane, *extra: str, path: str = "/", host: str = "shop.example", **changes: object) -> str:
+def head_of(lane: Lane, *extra: str, path: str = "/", host: str = "shop.example", **changes: Any) -> str:
     """Send one request and return the head that the replica saw."""
     backend = lane.backend()
     lane.take(an_app(backend, **changes))
@@ -21,7 +22,14 @@ def head_of(lane: Lane, *extra: str, path: str = "/", host: str = "shop.example"
 
 
 def test_a_replica_is_told_who_asks_and_how(lane: Lane) -> None:
-    head = head_of(lane, "X-Forwarded-For: 1.2.3.4", "Forwarded: for=x", "X-Real-IP: 6.6.6.6", "X-Forwarded-Foo: y", host="Shop.example:8080")
+    head = head_of(
+        lane,
+        "X-Forwarded-For: 1.2.3.4",
+        "Forwarded: for=x",
+        "X-Real-IP: 6.6.6.6",
+        "X-Forwarded-Foo: y",
+        host="Shop.example:8080",
+    )
     assert "Host: Shop.example:8080\r\n" in head
     assert "X-Forwarded-For: 127.0.0.1\r\n" in head
     assert "X-Forwarded-Proto: http\r\n" in head
@@ -39,7 +47,9 @@ def test_a_trusted_proxy_is_believed_and_added() -> None:
         assert head.count("X-Forwarded-Proto") == 1
 
 
-@pytest.mark.parametrize(("given", "kept"), [("abc-1._X", True), ("a b", False), ("x" * 65, False), ("", False), ("a\xe4", False)])
+@pytest.mark.parametrize(
+    ("given", "kept"), [("abc-1._X", True), ("a b", False), ("x" * 65, False), ("", False), ("a\xe4", False)]
+)
 def test_a_request_id_is_kept_where_it_is_clean_else_made(lane: Lane, given: str, kept: bool) -> None:
     head = head_of(lane, f"X-Request-ID: {given}")
     value = head.partition("X-Request-ID: ")[2].partition("\r\n")[0]
@@ -78,7 +88,16 @@ def test_hop_by_hop_headers_end_here_and_ours_cannot_be_taken_away(lane: Lane) -
 def test_hop_by_hop_headers_of_an_answer_end_here(lane: Lane) -> None:
     async def script(visit: Visit) -> None:
         while await visit.head():
-            await visit.say(answer(b"ok", "200 OK", "X-Private: 1", "Connection: keep-alive, X-Private", "Keep-Alive: timeout=5", "X-Kept: 1"))
+            await visit.say(
+                answer(
+                    b"ok",
+                    "200 OK",
+                    "X-Private: 1",
+                    "Connection: keep-alive, X-Private",
+                    "Keep-Alive: timeout=5",
+                    "X-Kept: 1",
+                )
+            )
 
     lane.serve(script)
     with Caller(lane.port) as caller:
@@ -131,28 +150,20 @@ def basic(user: str, password: str) -> str:
     return "Authorization: Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-LINES = (
-    "ann:$2y$05$sZl0NSPzOgFlyt8mEBzzbORYzfyY9kS.bKAeoTFzY3FJMg7SPDpQS",
-    "bob:$apr1$rOioh4Wh$bVD3DRwksETubcpEH90ww0",
-    "cid:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
-)
+SHA_LINE = "cid:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g="
 
 
 def test_apache_md5_is_computed_as_htpasswd_does() -> None:
-    assert _is_right("$apr1$lZL6V/ci$eIMz/iKDkbtys/uU7LEK00", b"myPassword") is False or True
-    import subprocess
-
-    made = subprocess.run(["openssl", "passwd", "-apr1", "-salt", "abcdefgh", "pass word"], capture_output=True, text=True)
-    if made.returncode == 0:
-        assert _is_right(made.stdout.strip(), b"pass word")
-        assert not _is_right(made.stdout.strip(), b"pass  word")
+    made = "$apr1$abcdefgh$NriZ3KceyQFy368Ufp8U./"
+    assert _is_right(made, b"pass word")
+    assert not _is_right(made, b"pass  word")
 
 
 def test_passwords_are_asked_for(lane: Lane) -> None:
     import bcrypt
 
     line = "ann:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
-    lane.serve(polite, basic_auth=(line, LINES[2]))
+    lane.serve(polite, basic_auth=(line, SHA_LINE))
     with Caller(lane.port) as caller:
         reply = caller.get()
         assert reply.status == 401
@@ -200,7 +211,10 @@ def test_two_workers_share_their_buckets() -> None:
 
 
 def test_redirects_and_the_canonical_host(lane: Lane) -> None:
-    redirects = (Redirect(source="/old", to="/new", code=302), Redirect(source="/far", to="https://x.example/y", code=301))
+    redirects = (
+        Redirect(source="/old", to="/new", code=302),
+        Redirect(source="/far", to="https://x.example/y", code=301),
+    )
     lane.serve(polite, redirects=redirects, canonical_host="www.shop.example")
     with Caller(lane.port) as caller:
         reply = caller.get("/a?b")
@@ -232,9 +246,11 @@ def test_a_body_beyond_the_limit_gets_413(lane: Lane) -> None:
         assert caller.get(method="POST", body=b"x" * 10).status == 200
         assert caller.get(method="POST", body=b"x" * 11).status == 413
     with Caller(lane.port) as caller:
-        caller.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n12345678\r\n8\r\n12345678\r\n")
+        caller.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n12345678\r\n8\r\n12345678\r\n"
+        )
         assert caller.reply().status == 413
-    assert len(backend.heads) == 2
+    assert not any(b"0\r\n\r\n" in visit.raw for visit in backend.visits)
 
 
 def test_a_client_comes_back_to_its_replica_until_that_leaves(lane: Lane) -> None:

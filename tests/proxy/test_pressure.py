@@ -1,11 +1,12 @@
 """Slow, endless and greedy clients meet a bound, and a bystander is served as if they were not there."""
 
 import asyncio
+import contextlib
 import socket
 import time
 
 from controller.proxy.limits import Limits
-from tests.proxy.rig import Caller, Lane, Visit, a_lane, answer, polite, wait_for
+from tests.proxy.rig import Caller, Lane, Visit, a_lane, answer, opened, polite, wait_for
 
 QUICK = Limits(header_s=0.3, keepalive_s=0.3, pace_window_s=0.3, linger_s=0.3, reader_window_s=0.3)
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -119,10 +120,8 @@ def test_a_replica_that_does_not_read_stops_the_client_and_ends_in_504() -> None
                     time.sleep(0.01)
                 except ConnectionError:
                     pass
-                try:
+                with contextlib.suppress(BlockingIOError):
                     reply = caller.sock.recv(65536)
-                except BlockingIOError:
-                    pass
             assert reply.startswith(b"HTTP/1.1 504 ")
             assert sent < 45_000_000
 
@@ -241,8 +240,7 @@ def test_a_bystander_is_served_while_hundreds_are_slow() -> None:
 def test_a_retiring_worker_serves_what_is_under_way_and_says_close() -> None:
     async def on_gate(visit: Visit) -> None:
         while await visit.head():
-            while not getattr(visit.backend, "gate", False):
-                await asyncio.sleep(0.005)
+            await opened(visit.backend)
             await visit.say(answer(b"late"))
 
     with a_lane() as lane:
@@ -253,7 +251,7 @@ def test_a_retiring_worker_serves_what_is_under_way_and_says_close() -> None:
             busy.send(GET)
             wait_for(lambda: backend.heads)
             lane.call(lambda: lane.core.retire(10))
-            backend.gate = True  # type: ignore[attr-defined]
+            backend.gate = True
             reply = busy.reply()
             assert (reply.body, reply.header("connection")) == (b"late", "close")
             reply = idle.get()

@@ -31,9 +31,12 @@ class Shop:
         return chain, cert.private_key_pem.bytes().decode()
 
     def take(self, **by_host: tuple[str, str]) -> dict[str, str]:
-        return self.lane.call(lambda: self.lane.core.take_certificates({host: pair for host, pair in by_host.items()}))
+        refused: dict[str, str] = self.lane.call(lambda: self.lane.core.take_certificates(by_host))
+        return refused
 
-    def call(self, name: str | None, session: ssl.SSLSession | None = None, version: ssl.TLSVersion | None = None) -> Caller:
+    def call(
+        self, name: str | None, session: ssl.SSLSession | None = None, version: ssl.TLSVersion | None = None
+    ) -> Caller:
         context = ssl.create_default_context()
         self.ca.configure_trust(context)
         context.set_alpn_protocols(["h2", "http/1.1"])

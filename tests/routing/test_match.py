@@ -108,7 +108,9 @@ def test_hosts_compare_in_one_spelling(raw: str, clean: str) -> None:
     assert normalise_host(raw) == clean
 
 
-@pytest.mark.parametrize("raw", ["", "a b", "a/b", "a@b", "a:b", "a:80:80", "[::1", "a,b", "a\tb", ".", "a..b%", "x:999999"])
+@pytest.mark.parametrize(
+    "raw", ["", "a b", "a/b", "a@b", "a:b", "a:80:80", "[::1", "a,b", "a\tb", ".", "a..b%", "x:999999"]
+)
 def test_a_host_that_is_none_is_refused(raw: str) -> None:
     with pytest.raises(BadTarget):
         normalise_host(raw)
@@ -121,7 +123,9 @@ def test_rules_are_normalised_like_requests() -> None:
 
 def test_conflicts_name_the_owner() -> None:
     mine = an_app("new", ("x.example", "/a/"), ("y.example", "/"))
-    assert [(rule.host, app) for rule, app in conflicts(mine, [an_app("old", ("X.example", "/a"))])] == [("x.example", "old")]
+    assert [(rule.host, app) for rule, app in conflicts(mine, [an_app("old", ("X.example", "/a"))])] == [
+        ("x.example", "old")
+    ]
     assert conflicts(mine, [mine]) == ()
 
 

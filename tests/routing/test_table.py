@@ -93,7 +93,9 @@ def test_a_table_of_an_unknown_format_is_refused() -> None:
         decode_table({"format": FORMAT + 1, "version": 1, "apps": {}})
 
 
-@pytest.mark.parametrize("raw", [{}, {"app": "a", "upstreams": [1]}, {"app": "a", "policy": 5}, {"app": "a", "rules": 5}])
+@pytest.mark.parametrize(
+    "raw", [{}, {"app": "a", "upstreams": [1]}, {"app": "a", "policy": 5}, {"app": "a", "rules": 5}]
+)
 def test_an_entry_that_cannot_be_read_is_a_value_error(raw: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         decode_app(raw)
