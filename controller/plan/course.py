@@ -69,7 +69,8 @@ def carry_out(p: Picture, course: Course, memory: Memory, notes: tuple[Note, ...
         operation, wait = _let_go(p, routes, replica, why, is_parked=(replica, why) in course.park)
         stops += [operation] if operation else []
         waits.append(wait)
-    waits += [until.steady + SLACK_S - p.s.now.steady for until in memory.drains.values()]
+    left = (until.steady + SLACK_S - p.s.now.steady for until in memory.drains.values())
+    waits += [wait for wait in left if wait > 0]
     due = [max(0.02, w) for w in waits if w is not None]
     return Decision(
         memory=memory,

@@ -13,6 +13,7 @@ from controller.clock import Instant, elapsed_s
 from controller.plan.adopt import adopt
 from controller.plan.advance import advance
 from controller.plan.begin import Start, begin
+from controller.plan.course import Course, carry_out
 from controller.plan.orders import answer_order
 from controller.plan.picture import QUIET_S, Picture
 from controller.plan.prepare import clean_one_offs
@@ -61,7 +62,7 @@ def _after(situation: Situation, step: Decision) -> Situation:
 def _step(p: Picture) -> Decision:
     memory, standing = p.s.memory, p.s.standing
     if not p.s.world.engine_up:
-        return replace(_freeze(p), look_again_s=1.0)
+        return _wait_for_engine(p)
     if (tidy := _tidy(p)) != memory:
         return Decision(memory=tidy)
     if (adopted := adopt(p)) is not None:
@@ -78,6 +79,17 @@ def _step(p: Picture) -> Decision:
     if (start := find_start(p)) is not None:
         return begin(p, start)
     return _with_cleaning(p, _go_on(p))
+
+
+def _wait_for_engine(p: Picture) -> Decision:
+    """Stand still; only the routes of an app that never ran come to be, so that its visitors get 503 and not 404."""
+    wanted = p.s.standing.wanted
+    frozen = replace(_freeze(p), look_again_s=1.0)
+    is_new = p.s.world.routing.published is None and p.live is None and not p.s.memory.suspended
+    if wanted is None or not is_new or not wanted.spec.routes:
+        return frozen
+    course = Course(rules_of=wanted.spec, because="accepted; the engine is away")
+    return replace(carry_out(p, course, frozen.memory), look_again_s=1.0)
 
 
 def _go_on(p: Picture) -> Decision:

@@ -24,17 +24,12 @@ def serve_on(p: Picture, target: Release | None = None) -> Decision:
         return _serve_nothing(p, target)
     warm, warm_s = _warm(p)
     filling = fill_slots(p, live, p.muster(live), f"heals release {live.number}")
-    strays = tuple(r for r in p.others(live, target) if r not in warm)
+    strays = tuple(r for r in p.others(live, target) if r not in warm and not (target and p.is_routed(r)))
     course = Course(
         rules_of=live.spec,
         serve=p.routable((*filling.serve, *(p.outgoing(live) if target else ()))),
         rest=warm,
-        retire=(
-            *filling.retire,
-            *retiring(
-                tuple(r for r in strays if not (target and p.is_routed(r))), f"release {live.number} replaced it"
-            ),
-        ),
+        retire=(*filling.retire, *retiring(strays, f"release {live.number} replaced it")),
         fill=filling.operations,
         drain_s=live.spec.drain,
         coming=coming_rules(p, target) if target else (),

@@ -93,7 +93,7 @@ def harm(outside: Outside, how: str, which: int) -> None:
             outside.change(replica, drift="memory limit 1M, made with 2M")
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(actions, max_size=40), specs())
 def test_from_any_world_and_after_any_crash_it_comes_to_rest_where_the_specs_say(
     story: list[tuple[str, object]], first: AppSpec
