@@ -126,7 +126,7 @@ def test_sessions_are_resumed_also_after_a_new_certificate(shop: Shop) -> None:
     again = Caller(shop.port)
     again.sock = context.wrap_socket(again.sock, server_hostname="shop.example", session=session)
     with again:
-        assert again.sock.session_reused  # type: ignore[attr-defined]
+        assert again.sock.session_reused
         assert again.get().status == 200
 
 
