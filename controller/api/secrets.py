@@ -24,6 +24,18 @@ class SecretWish(BaseModel):
     value: Annotated[str, Field(min_length=1, max_length=65536)]
 
 
+def build_key_router(parts: Parts) -> APIRouter:
+    """Return the route that concerns the secrets of all apps at once."""
+    router = APIRouter(prefix="/v1/secrets", tags=["secrets"])
+
+    @router.post("/rotate-key", summary="Encrypt all secrets with a new key; no value and no version changes")
+    def rotate_key(who: Who) -> Row:
+        who.need_all("admin")
+        return {"key": parts.orders.act("secret rotate-key", "", who.name, parts.ledger.secrets.rotate_key)}
+
+    return router
+
+
 def build_router(parts: Parts) -> APIRouter:
     """Return /v1/apps/{app}/secrets."""
     router = APIRouter(prefix="/v1/apps", tags=["secrets"])

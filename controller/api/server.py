@@ -61,6 +61,7 @@ def build_api(parts: Parts) -> FastAPI:
     api.include_router(logs.build_router(parts, threads))
     api.include_router(shell.build_router(parts, threads))
     api.include_router(secrets.build_router(parts))
+    api.include_router(secrets.build_key_router(parts))
     api.include_router(tokens.build_router(parts))
     api.include_router(sync.build_router(parts))
     api.include_router(backups.build_router(parts))

@@ -55,6 +55,7 @@ class SshSocket(socket.socket):
     """Our end of a socket pair whose other end is an ssh process's stdin and stdout."""
 
     process: subprocess.Popen[bytes] | None = None
+    heard: bytes = b""
 
     @classmethod
     def open(cls, target: Target) -> SshSocket:
@@ -82,7 +83,8 @@ class SshSocket(socket.socket):
             process.wait(2.0)
         except subprocess.TimeoutExpired:
             return ""
-        lines = process.stderr.read(SAID_BYTES).decode("utf-8", "replace").strip().splitlines()
+        self.heard += process.stderr.read(SAID_BYTES)
+        lines = self.heard.decode("utf-8", "replace").strip().splitlines()
         if process.returncode == 127:
             return "the program oton is not there on the other side"
         return lines[-1] if lines else f"ssh ended with {process.returncode}"
@@ -112,7 +114,8 @@ class SocketStream(httpcore.NetworkStream):
         except TimeoutError as error:
             raise httpcore.ReadTimeout(str(error)) from error
         except OSError as error:
-            raise httpcore.ReadError(str(error)) from error
+            # What ssh said is the reason; that its end of the pipe broke is only how we came to know.
+            raise httpcore.ReadError(self._sock.said() or str(error)) from None
         if not data and (said := self._sock.said()):
             raise httpcore.ReadError(said)
         return data
@@ -125,7 +128,7 @@ class SocketStream(httpcore.NetworkStream):
         except TimeoutError as error:
             raise httpcore.WriteTimeout(str(error)) from error
         except OSError as error:
-            raise httpcore.WriteError(self._sock.said() or str(error)) from error
+            raise httpcore.WriteError(self._sock.said() or str(error)) from None
 
     def close(self) -> None:
         """Close it."""
