@@ -19,11 +19,11 @@ def shared_bench() -> Iterator[Bench]:
 
 
 @pytest.fixture
-def bench(shared_bench: Bench) -> Iterator[Bench]:
-    """A bench without containers, whose network is there already."""
+def bench(shared_bench: Bench) -> Bench:
+    """A bench whose app has no containers, and whose network is there already."""
     shared_bench.rung.clear()
-    yield shared_bench
-    shared_bench.clear()
+    shared_bench.renew()
+    return shared_bench
 
 
 @pytest.fixture
