@@ -28,6 +28,9 @@ OPERATION_S = 9.0
 READ_S = 4.0
 """Longest time for a call that only reads."""
 PING_S = 3.0
+AWAY_S = 1.0
+"""For so long after an unanswered ping nobody asks the engine: with a frozen one each call costs seconds, and a hundred
+apps have to hear of it soon."""
 
 _START = "start it (`systemctl start docker`), or point DOCKER_HOST at it"
 _MAY_NOT = "run oton as a user of the group `docker`, or as root"
@@ -80,6 +83,7 @@ class Calls:
         self._version: str | None = None
         self._era = 0
         self._up: bool | None = None
+        self._away_until = 0.0
         self.on_reachable: Callable[[bool], None] = lambda up: None
         """Called when the engine goes away or comes back, from whichever thread noticed."""
 
@@ -107,8 +111,11 @@ class Calls:
     def doing(self, what: str, limit_s: float = OPERATION_S) -> Iterator[TimedClient]:
         """Hand out this thread's client for *what* ("start shop-r4-1"), all calls within *limit_s* together.
 
-        A block within another one shares the outer one's time.
+        A block within another one shares the outer one's time. Raises Retry at once just after a ping that
+        was not answered.
         """
+        if self._up is False and steady_seconds() < self._away_until:
+            raise Retry(f"cannot {what}: the container engine at {self.place} cannot be reached; {_START}")
         outer = getattr(self._local, "until", 0.0)
         until = min(outer or float("inf"), steady_seconds() + limit_s)
         self._local.until = until
@@ -132,11 +139,13 @@ class Calls:
 
     def ping(self) -> bool:
         """Ask the engine whether it is there, and remember the answer."""
+        self._away_until = 0.0
         try:
             with self.doing("say that it is there", PING_S) as client:
                 client.ping()
         except ControllerError:
             self._note(False)
+            self._away_until = steady_seconds() + AWAY_S
         return self.reachable()
 
     def _client(self, until: float) -> TimedClient:
@@ -162,6 +171,8 @@ class Calls:
         return from_env if "base_url" in from_env else dict(ContextAPI.kwargs_from_context())
 
     def _note(self, up: bool) -> None:
+        if up:
+            self._away_until = 0.0
         if self._up is not up:
             self._up = up
             self.on_reachable(up)
