@@ -49,7 +49,7 @@ def test_a_push_rolls_out_and_apps_of_git_are_changed_in_git_alone(
     refused = service.oton("apply", str(service.root / "shop.yaml"))
     assert refused.returncode == 5
     assert "shop comes from Git" in refused.stdout + refused.stderr
-    assert "change it there" in refused.stdout + refused.stderr
+    assert "change it in Git" in refused.stdout + refused.stderr
     assert service.oton("delete", "shop", "-y").returncode == 5
     assert service.oton("maintenance", "shop", "on", "--message", "back soon").returncode == 0
     assert service.get().status_code == 503

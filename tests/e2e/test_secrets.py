@@ -114,6 +114,9 @@ def test_a_planted_secret_reaches_its_app_and_is_found_nowhere_else(services: St
     assert service.releases("shop")[0]["reason"] == "secret changed: TOKEN"
     assert newer in service.oton("exec", "shop", "--", "sh", "-c", "echo $TOKEN").stdout
 
+    assert service.oton("secret", "rotate-key").returncode == 0
+    assert newer in service.oton("run", "shop", "--", "sh", "-c", "echo $TOKEN").stdout
+
     assert_nowhere(known, all_that_is_shown(service))
     assert_nowhere(known, containers_of_others(service))
     assert service.stop() == 0
