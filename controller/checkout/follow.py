@@ -137,8 +137,10 @@ class Checkout:
         elif self.state.commit is None or self.state.commit.id != head:
             self._take_stock()
             self.listeners.moved()
+        if head == target and not problem and self._synced() != head:
+            self._git.run("update-ref", SYNCED, head)  # somebody pulled by hand; nothing of it is theirs alone
         self.state = replace(self.state, branch=branch, looked=time.time())
-        return problem
+        return problem or self._find_folder()
 
     def _find_branch(self) -> str:
         if known := self._branch or self.state.branch:
@@ -188,6 +190,12 @@ class Checkout:
         if not is_behind and head != self._synced():
             return f"it has commits that {branch} of the remote lacks; push them, or move them to another branch"
         return ""
+
+    def _find_folder(self) -> str:
+        """Return what is wrong with the folder that holds the specs; "" if it is there."""
+        if (self._root / self._folder).is_dir():
+            return ""
+        return f"the repository has no folder {self._folder}; put it there, or change OTON_GIT_PATH"
 
     def _synced(self) -> str:
         is_there = self._git.says("rev-parse", "--verify", "-q", SYNCED)

@@ -62,3 +62,12 @@ def remove(name: AppName, key: Key) -> int:
         client.delete(app_path(name, "secrets", key))
     say(f"{key}: removed")
     return OK
+
+
+@verb(app, "rotate-key")
+def rotate_key() -> int:
+    """Encrypt all secrets of all apps with a new key; nothing is replaced by it."""
+    with Client(target()) as client:
+        made = client.post("/v1/secrets/rotate-key")
+    out(f"the key is {made['key']} now")
+    return OK

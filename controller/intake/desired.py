@@ -202,7 +202,7 @@ class Desired:
     def _need_ours(self, app: str, home: str) -> None:
         """Raise KeptElsewhere where the app's file is not for us to change."""
         if home in self._looks.seen and (source := self._ports.origin.locked(home)):
-            raise KeptElsewhere(f"{app} comes from {source}: {home}; change it there")
+            raise KeptElsewhere(f"{app} comes from {source} ({home}): change it in {source}")
 
     def _tenants(self, file: str) -> frozenset[str]:
         return frozenset(app for app, home in self._looks.shown.state.homes.items() if home == file)

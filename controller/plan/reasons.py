@@ -25,8 +25,10 @@ def explain(old: AppSpec | None, new: AppSpec) -> str:
 
 def say_missing(app: str, names: Collection[str]) -> str:
     """Say that secrets have no value, and how to give them one."""
-    what = "secrets are" if len(names) > 1 else "secret is"
-    return f"{what} not set: {', '.join(names)}; set with: oton secret set {app} {next(iter(names))}"
+    first = next(iter(names))
+    if len(names) == 1:
+        return f"secret {first} is not set; set it with: oton secret set {app} {first}"
+    return f"secrets {', '.join(names)} are not set; set the first with: oton secret set {app} {first}"
 
 
 def _cut(text: str) -> str:

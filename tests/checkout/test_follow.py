@@ -146,6 +146,28 @@ def test_rewritten_history_does_not_take_uncommitted_work_along(following: Follo
     assert following.text("shop.yaml") == "mine\n"
 
 
+def test_what_somebody_pulled_by_hand_is_not_taken_for_work_of_theirs(
+    following: Following, repository: Repository
+) -> None:
+    newer = repository.commit("Wrong", {"shop.yaml": "name: shop\nreplicas: 2\n"})
+    git(following.root, "pull", "-q", "--ff-only", repository.url, "main")
+    assert following.head == newer
+    assert following.follow() == ""
+    commit = following.checkout.state.commit
+    assert commit is not None
+    assert commit.id == newer
+    newest = repository.rewrite("Right", {"shop.yaml": "name: shop\nreplicas: 3\n"})
+    assert following.follow() == ""
+    assert following.head == newest
+
+
+def test_a_folder_that_the_repository_lacks_is_told(tmp_path: Path, repository: Repository) -> None:
+    following = Following(tmp_path / "desired", repository.url, folder="production")
+    assert following.follow() == "the repository has no folder production; put it there, or change OTON_GIT_PATH"
+    repository.commit("Add it", {"production/shop.yaml": "name: shop\n"})
+    assert following.follow() == ""
+
+
 def test_an_unreachable_remote_is_told_and_lived_through(following: Following, repository: Repository) -> None:
     away = repository.bare.with_name("away.git")
     repository.bare.rename(away)

@@ -53,7 +53,7 @@ def test_what_stands_in_a_file_is_wanted_by_its_source_for_its_reason(sourced: R
 def test_an_app_of_the_source_is_neither_replaced_nor_deleted_here(sourced: Rig) -> None:
     path = sourced.write("deploy/prod/shop.yaml", a_document())
     sourced.rest()
-    with pytest.raises(KeptElsewhere, match=r"shop comes from Git: .*/deploy/prod/shop.yaml; change it there"):
+    with pytest.raises(KeptElsewhere, match=r"shop comes from Git \(.*/deploy/prod/shop.yaml\): change it in Git"):
         sourced.desired.upload("shop", a_document(image="shop:2").encode(), "ann")
     with pytest.raises(KeptElsewhere):
         sourced.desired.delete("shop")

@@ -81,7 +81,7 @@ def test_a_secret_is_a_variable_or_a_file_and_never_both() -> None:
 
 
 def test_a_secret_that_is_not_set_names_the_next_command() -> None:
-    with pytest.raises(Refused, match="not set: CERT; set with: oton secret set shop CERT"):
+    with pytest.raises(Refused, match="secret CERT is not set; set it with: oton secret set shop CERT"):
         hand_out("shop", a_release(), Keys({"TOKEN": "s3cret"}), Shelf())
 
 

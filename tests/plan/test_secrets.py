@@ -90,7 +90,7 @@ def test_a_secret_that_is_not_set_fails_the_release_with_the_next_command_before
     outside.ask(a_spec(secrets=["KEY", "MISSING"]))
     outside.settle_down()
     assert outside.releases[-1].outcome == "failed"
-    assert outside.releases[-1].message == "secret is not set: MISSING; set with: oton secret set shop MISSING"
+    assert outside.releases[-1].message == "secret MISSING is not set; set it with: oton secret set shop MISSING"
     assert outside.writing_calls == calls
     outside.set_secrets(KEY=3, MISSING=12)
     outside.settle_down()
