@@ -80,9 +80,12 @@ def _look_around(app: str, ports: Ports) -> World:
 
 
 def make_targets(situation: Situation, now: Instant) -> tuple[Target, ...]:
-    """Return what the prober has to watch: every replica whose release is known."""
+    """Return what the prober has to watch: every replica whose release is known and that is not to stop.
+
+    A server that was asked to stop must not be kept from it by a probe's kept connection.
+    """
     p = Picture(situation)
-    found = ((replica, _release_of(p, replica)) for replica in p.replicas)
+    found = ((replica, _release_of(p, replica)) for replica in p.replicas if not p.is_leaving(replica))
     return tuple(_target(p, replica, release, now) for replica, release in found if release is not None)
 
 

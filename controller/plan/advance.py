@@ -113,9 +113,16 @@ def find_trouble(p: Picture, release: Release, rollout: Rollout) -> Decision | N
         if replica.id not in p.s.memory.tails:
             operation = KeepLogs(replica.id, replica.name, "not ready at its deadline")
             return Decision(memory=p.s.memory, operations=(operation,))
-        reason = f"{replica.name} was not ready {release.spec.deadline:g} s after its start: {p.answer(replica)}"
-        return fail(p, reason, p.s.memory.tails[replica.id])
+        return _fail_late(p, release, replica)
     return None
+
+
+def _fail_late(p: Picture, release: Release, replica: Replica) -> Decision:
+    slot = p.slot(replica.index)
+    reason = f"{replica.name} was not ready {release.spec.deadline:g} s after its start: {p.answer(replica)}"
+    if slot.exits:
+        reason += f"; one before it {slot.reason}"
+    return fail(p, reason, p.s.memory.tails[replica.id] or slot.lines)
 
 
 def _fall_back(p: Picture, release: Release, rollout: Rollout) -> Decision:

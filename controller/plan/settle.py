@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from controller.clock import Instant
 from controller.plan.operations import KeepLogs, RestartReplica, RunBefore, StartReplica, StopReplica
-from controller.plan.picture import Picture, describe_exit
+from controller.plan.picture import Picture
 from controller.plan.situation import Done, Memory, Situation, Slot
+from controller.world.model import Replica
 
 
 def settle(situation: Situation, memory: Memory, done: tuple[Done, ...], now: Instant) -> Memory:
@@ -46,18 +47,22 @@ def _settle_logs(
         return memory
     memory = replace(memory, tails={**memory.tails, operation.replica: lines})
     replica = next((r for r in situation.world.replicas if r.id == operation.replica), None)
-    if replica is None or replica.kind != "replica":
+    if replica is None or replica.kind != "replica" or _is_only_late(memory, replica):
         return memory
     picture = Picture(situation)
-    reason = operation.because if replica.state == "running" else describe_exit(replica)
     slot = Slot(
         exits=picture.slot(replica.index).exits + 1,
         last=now,
         exit_code=replica.exit_code,
-        reason=reason,
+        reason=operation.because,
         lines=lines,
     )
     return replace(memory, slots={**memory.slots, replica.index: slot})
+
+
+def _is_only_late(memory: Memory, replica: Replica) -> bool:
+    """Say whether its logs were kept because a deadline passed: that ends the rollout, it is no exit."""
+    return memory.rollout is not None and replica.state == "running" and not replica.drift
 
 
 def _settle_refusal(memory: Memory, done: Done, now: Instant) -> Memory:

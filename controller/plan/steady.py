@@ -23,11 +23,15 @@ def serve_on(p: Picture, target: Release | None = None) -> Decision:
     if live is None:
         return _serve_nothing(p, target)
     warm, warm_s = _warm(p)
-    filling = fill_slots(p, live, p.muster(live), f"heals release {live.number}")
+    # What a rollout that was overtaken had brought into service helps to carry the load until it goes.
+    helpers = p.outgoing(live) if target else ()
+    muster = p.muster(live)
+    budget = live.spec.replicas - len(muster.keep) - len(p.ready(helpers)) if helpers else None
+    filling = fill_slots(p, live, muster, f"heals release {live.number}", budget=budget)
     strays = tuple(r for r in p.others(live, target) if r not in warm and not (target and p.is_routed(r)))
     course = Course(
         rules_of=live.spec,
-        serve=p.routable((*filling.serve, *(p.outgoing(live) if target else ()))),
+        serve=p.routable((*filling.serve, *helpers)),
         rest=warm,
         retire=(*filling.retire, *retiring(strays, f"release {live.number} replaced it")),
         fill=filling.operations,

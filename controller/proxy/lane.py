@@ -159,7 +159,7 @@ class Client(asyncio.Protocol):
             self._part(clean=(exchange is None or exchange.body_done) and not self._buffer)
             return
         self._head_due = NEVER
-        due = now + self.core.limits.keepalive_s
+        due = now + (_RETIRE_IDLE_S if self.core.retiring else self.core.limits.keepalive_s)
         if due < self.parked:
             self.core.wheel.arm(self, due)
         else:
@@ -190,7 +190,8 @@ class Client(asyncio.Protocol):
 
     def retire(self) -> None:
         """Take no further request after the present one, or after the one that may be on its way now."""
-        self.closing = True
+        # Not `closing`: an answer whose head has gone out promised the client one more request, and that one's answer
+        # says that it was the last.
         if self._exchange is None and not self._lingering:
             self.core.wheel.arm(self, min(self.due, monotonic() + _RETIRE_IDLE_S))
 

@@ -83,7 +83,7 @@ def _going(
     """Return the old ones that may leave now: ready ones above the floor, unready ones for room."""
     ready_out = p.ready(out)
     ready = len(p.ready(p.muster(release).keep)) + len(ready_out)
-    draining = sum(1 for r in p.others(release) if r.state == "running" and r not in out)
+    draining = sum(1 for r in p.others(release) if r.state == "running" and r not in out and p.entry(r) is not None)
     may_drain = max(release.spec.replicas, p.live.spec.replicas if p.live else 0) - draining
     unready = tuple(r for r in out if r not in ready_out)
     is_full = len(p.ready(p.muster(release).keep)) == release.spec.replicas
