@@ -98,7 +98,8 @@ def ask(tcp: str, method: str, path: str, auth: httpx.Auth | None, **more: Any) 
             more = {"json": {"value": "s3cr3t"}}
         elif path == "/v1/tokens":
             more = {"json": {"name": "made"}}
-    return httpx.request(method, tcp + path, auth=auth, timeout=DEADLINE_S, trust_env=False, verify=False, **more)
+    with httpx.Client(transport=httpx.HTTPTransport(verify=False), timeout=DEADLINE_S, trust_env=False) as client:
+        return client.request(method, tcp + path, auth=auth, **more)
 
 
 def test_without_a_token_only_the_two_probes_answer(tcp: str) -> None:

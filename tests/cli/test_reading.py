@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -180,7 +180,7 @@ def test_status_feels_instant_and_imports_only_what_it_needs(stage: Stage, tmp_p
     )
     took = []
     for _ in range(3):
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [sys.executable, "-c", code],
             capture_output=True,
@@ -189,9 +189,10 @@ def test_status_feels_instant_and_imports_only_what_it_needs(stage: Stage, tmp_p
             cwd=tmp_path,
             env={"PYTHONPATH": str(ROOT), "OTON_SOCKET": str(stage.socket), "PATH": "/usr/bin:/bin"},
         )
-        took.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.stderr == b"[]\n"
-    assert min(took) < 1.5, took  # the aim is 0.3 s on an idle machine
+    assert min(took) < 0.6, took  # of the processor's time: a busy machine must not turn this red
 
 
 def test_a_reader_that_stops_reading_is_no_error(process: Oton, stage: Stage, tmp_path: Path) -> None:
