@@ -136,7 +136,7 @@ def test_secret_files_lie_in_memory_come_back_with_their_container_and_go_with_t
     assert [file.name for file in place.rglob("CERT")] == ["CERT"]
     assert place.stat().st_mode & 0o777 == 0o700
 
-    # As after a reboot: the container is there, stopped, and what it had mounted is gone.
+    # The machine forgets what was in memory, and the container has stopped.
     folder = next(place.rglob("CERT")).parent
     (container,) = service.containers("shop")
     service.kill()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from controller.errors import Refused
+from controller.loop.execute import execute
 from controller.loop.handover import hand_again, hand_out
 from controller.loop.masking import mask_done, mask_world
-from controller.plan.operations import KeepLogs
-from controller.plan.situation import Done, Release
+from controller.loop.observe import Ports
+from controller.plan.operations import KeepLogs, Operation, RemoveReplica, RestartReplica, StartReplica
+from controller.plan.situation import Done, Release, Situation
 from controller.world.model import Replica, Resolution, Verdict, World
-from tests.builders import a_spec
+from tests.builders import a_situation, a_spec
 
 
 def hide(text: str) -> str:
@@ -95,3 +98,79 @@ def test_a_container_that_is_started_again_after_a_reboot_gets_its_files_anew() 
     shelf = Shelf()
     hand_again("shop", a_release(), Keys(), shelf)
     assert shelf.laid["shop", "c"] == {"CERT": "pem"}
+
+
+@dataclass
+class Machine:
+    """An engine that notes which secret files lay there at each call."""
+
+    shelf: Shelf
+    seen: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    def note(self, what: str) -> str:
+        self.seen.append((what, sorted(key for _, key in self.shelf.laid)))
+        return what
+
+    def start(self, plan: Any) -> str:
+        return self.note(f"start {sorted(plan.files)} {sorted(plan.secrets)}")
+
+    def restart(self, replica: str) -> None:
+        self.note(f"restart {replica}")
+
+    def remove(self, replica: str) -> None:
+        self.note(f"remove {replica}")
+
+    def tail(self, replica: str) -> tuple[str, ...]:
+        return ("my s3cret", "bye")
+
+
+def carry_out(
+    shelf: Shelf, operations: Sequence[Operation], replicas: Sequence[Replica]
+) -> tuple[Machine, tuple[Done, ...]]:
+    machine = Machine(shelf)
+    nothing: Any = None
+    ports = Ports(
+        engine=machine,  # type: ignore[arg-type]
+        prober=nothing,
+        publisher=nothing,
+        history=nothing,
+        directory=nothing,
+        clock=nothing,
+        secrets=Keys(),
+        files=shelf,
+    )
+    world = World(replicas=tuple(replicas))
+    situation: Situation = a_situation(world=world, releases={2: a_release()})
+    return machine, execute(situation, operations, ports)
+
+
+def a_replica(number: int, digest: str = "c") -> Replica:
+    return Replica(id=str(number), name=f"shop-r2-{number}", app="shop", release=2, index=number, digest=digest)
+
+
+def test_files_lie_there_before_a_container_is_started_for_the_first_time_and_again() -> None:
+    machine, _ = carry_out(Shelf(), [StartReplica(release=2, index=1, because="")], [])
+    assert machine.seen == [("start ['CERT'] ['TOKEN']", ["c"])]
+    machine, _ = carry_out(Shelf(), [RestartReplica("1", "n", "")], [a_replica(1)])
+    assert machine.seen == [("restart 1", ["c"])]
+
+
+def test_files_go_with_the_last_of_several_containers_removed_in_one_pass() -> None:
+    shelf = Shelf({("shop", "c"): {"CERT": "x"}, ("shop", "d"): {"CERT": "y"}})
+    both = [RemoveReplica("1", "n", ""), RemoveReplica("2", "n", "")]
+    carry_out(shelf, both[:1], [a_replica(1), a_replica(2), a_replica(3, "d")])
+    assert set(shelf.laid) == {("shop", "c"), ("shop", "d")}
+    carry_out(shelf, both, [a_replica(1), a_replica(2), a_replica(3, "d")])
+    assert set(shelf.laid) == {("shop", "d")}
+
+
+def test_files_of_a_container_that_takes_a_removed_ones_place_stay() -> None:
+    shelf = Shelf({("shop", "c"): {"CERT": "x"}})
+    start = StartReplica(release=2, index=1, because="heals")
+    carry_out(shelf, [RemoveReplica("1", "n", ""), start], [a_replica(1)])
+    assert set(shelf.laid) == {("shop", "c")}
+
+
+def test_kept_log_lines_are_masked() -> None:
+    _, (done,) = carry_out(Shelf(), [KeepLogs("1", "n", "it ended")], [a_replica(1)])
+    assert done.lines == ("my ***", "bye")
