@@ -26,6 +26,8 @@ class Answering(Passage):
     def answered(self, answer: Answer, body: bytes, last: bool) -> None:
         """Send the head of the answer to the client, with as much of the body as is there."""
         status = answer.status
+        if self.detour is not None and status == 502 and self._meet_trouble(answer):
+            return
         if status == 101:
             self._open_tunnel(answer, body)
             return
@@ -46,6 +48,10 @@ class Answering(Passage):
             if self._leave is not None:
                 self.leave(*self._leave)
         self.arm(monotonic() + self._idle_s())
+
+    def _meet_trouble(self, answer: Answer) -> bool:
+        """Take an inspector's word that there is no answer of a replica; False where this is one."""
+        raise NotImplementedError
 
     def _render_answer(self, answer: Answer) -> bytes:
         client, door = self.client, self.app.door
@@ -110,7 +116,7 @@ class Answering(Passage):
             if link.paused:
                 link.resume()
             if self.body_done:
-                pool.release(link, now)
+                link.home.release(link, now)
             else:
                 link.close()
         self._close_books(now)
@@ -169,7 +175,7 @@ class Answering(Passage):
         link, current = self.link, self.pool
         if last and link is not None and current is not None:
             self.link = None
-            current.release(link, monotonic())
+            link.home.release(link, monotonic())
         self._leave_pool()
         self.sent = False
         self._go(pool, monotonic())

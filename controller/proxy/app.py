@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
+from controller.proxy.detour import Detour
 from controller.proxy.doors import Door, Surroundings
 from controller.proxy.limits import Limits
 from controller.proxy.meter import Meter
@@ -84,6 +85,8 @@ class App:
         self.shop = shop
         self.routes = AppRoutes(app=name)
         self.door = Door(name, self.routes.policy, shop.around)
+        self.detour: Detour | None = None
+        """The way through the app's inspector; None: there is none."""
         self.in_flight = 0
         self.budget = Budget(shop.limits)
         self.held: deque[Held] = deque()
@@ -105,6 +108,7 @@ class App:
         before, self.routes = self.routes, routes or AppRoutes(app=self.name)
         if self.routes.policy != before.policy:
             self.door = Door(self.name, self.routes.policy, self.shop.around)
+        self._place_detour()
         if self.routes.weights != before.weights:
             self._shares = Shares(self.routes.weights) if self.routes.weights else None
         wanted = {upstream.id: upstream for upstream in self.routes.upstreams}
@@ -120,6 +124,16 @@ class App:
         if self.routes.mode == "hold" and any(pool.leaving for pool in self._pools.values()):
             self._end_streams()
         self._report_drained(version)
+
+    def _place_detour(self) -> None:
+        if self.routes.policy.inspect == (self.detour is not None):
+            return
+        if self.detour is not None:
+            self.detour.drop_idle()
+            self.detour = None
+        else:
+            shop = self.shop
+            self.detour = Detour(self.name, shop.limits, shop.reader, shop.warm, shop.report)
 
     def release_held(self) -> None:
         """Let what waits look at the table again, in order; those that must wait on queue up anew."""

@@ -12,11 +12,12 @@ from ipaddress import ip_address, ip_network
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from controller.proxy.framing import UPSTREAM
 from controller.proxy.passwords import Passwords
 from controller.proxy.rates import Rates
 from controller.routing.table import HeaderEdit, Policy, Redirect
 
-_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"host"))
+_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"host", UPSTREAM))
 """Headers that decide where a message ends or goes; an edit of them would break the connection."""
 
 

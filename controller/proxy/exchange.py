@@ -9,7 +9,10 @@ from __future__ import annotations
 from time import monotonic
 
 from controller.proxy.answering import Answering
+from controller.proxy.detour import find_trouble
+from controller.proxy.link import Link
 from controller.proxy.pool import Pool
+from controller.proxy.replies import Answer
 from controller.proxy.request import IDEMPOTENT
 from controller.proxy.wheel import NEVER
 
@@ -30,6 +33,9 @@ class Exchange(Answering):
         """No connection could be made; nothing was sent."""
         pool = self.pool
         self.link = None
+        if self.detour is not None:
+            self._go_round(why)
+            return
         self.why = f"connect: {why}"
         if pool is not None:
             self.app.eject(pool, why, monotonic())
@@ -55,10 +61,59 @@ class Exchange(Answering):
         if self.status:
             self.cut(why)
             return
+        if self.detour is not None:
+            self._lose_inspector(why, link)
+            return
         stale = link is not None and not link.fresh
         if why == "reset" and not stale and pool is not None:
             self.app.eject(pool, why, monotonic())
         self._try_again(free=stale)
+
+    # The inspector.
+
+    def _go_round(self, why: str) -> None:
+        """There is no inspector: go on without it, or answer 503 where the app says so."""
+        app, pool, detour = self.app, self.pool, self.detour
+        now = monotonic()
+        self.detour = None
+        self.goes_round = True
+        if detour is not None:
+            self.core.meter.note(app.name, "bypass")
+            detour.tell_missed(why, now, required=app.routes.policy.inspect_required)
+        stays = pool is not None and not pool.leaving
+        self._leave_pool()
+        if app.routes.policy.inspect_required:
+            self.why = f"inspector: {why}"
+            self.refuse(503, headers=(("Retry-After", "5"),))
+        elif pool is not None and stays:
+            self._go(pool, now)
+        else:
+            self._dispatch(None, now)
+
+    def _lose_inspector(self, why: str, link: Link | None) -> None:
+        """The inspector ended, or said what makes no sense, before a byte of the answer: no replica is to blame."""
+        if self.detour is not None and (link is None or link.fresh):
+            self.core.meter.note(self.app.name, "bypass")
+            self.detour.tell_missed(why, monotonic(), required=self.app.routes.policy.inspect_required)
+        self.detour = None
+        self._try_again(free=True)
+
+    def _meet_trouble(self, answer: Answer) -> bool:
+        trouble = find_trouble(answer)
+        if not trouble:
+            return False
+        if self.link is not None:
+            self.link.close()
+        self.link = self.detour = None
+        kind, _, why = trouble.partition(" ")
+        if kind == "connect":
+            self.refused(why)
+        elif kind == "broken":
+            self.broken(why)
+        else:
+            self.why = f"inspector: {trouble}"
+            self.refuse(400 if kind == "request" else 502)
+        return True
 
     def _try_again(self, *, free: bool = False) -> None:
         """Ask another replica where that is allowed, else answer 502."""

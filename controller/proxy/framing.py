@@ -33,6 +33,10 @@ HOP_BY_HOP = frozenset(
 )
 
 
+UPSTREAM = b"x-oton-upstream"
+"""Names the replica to an inspector; nobody else may send it, and no replica gets it."""
+
+
 class BadMessage(Exception):
     """The message breaks a rule; *status* is the answer to a request, *why* is for the log."""
 
@@ -149,7 +153,7 @@ _SINGLE = frozenset((b"host", b"content-length", b"transfer-encoding", b"authori
 _KEPT = frozenset((b"host", b"content-length", b"content-type", b"authorization", b"cookie", b"x-request-id"))
 """Headers that a client cannot take away by naming them in Connection."""
 _FORWARDED = frozenset((b"forwarded", b"x-real-ip"))
-_OURS = frozenset((b"content-length", b"x-request-id", b"expect", b"host"))
+_OURS = frozenset((b"content-length", b"x-request-id", b"expect", b"host", UPSTREAM))
 
 
 def _connection_names(pairs: list[tuple[bytes, bytes, bytes]]) -> frozenset[bytes]:

@@ -36,6 +36,7 @@ class Home(Protocol):
     """Where a link belongs while nobody uses it."""
 
     def lost(self, link: Link) -> None: ...
+    def release(self, link: Link, now: float) -> None: ...
 
 
 class Link(asyncio.Protocol):

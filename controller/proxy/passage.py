@@ -100,12 +100,16 @@ class Passage(Visit):
         self.release = pool.upstream.release
         limits = self.core.limits
         longest_s = limits.upstream_idle_s if self.method in IDEMPOTENT else limits.unsafe_idle_s
-        link = pool.take_idle(now, longest_s) if not self.retries else None
+        way = pool
+        detour = self.detour = None if self.goes_round else self.app.detour
+        if detour is not None:
+            way = detour
+        link = way.take_idle(now, longest_s) if not self.retries else None
         if link is not None:
             self._send(link, now)
             return
         self.core.wheel.arm(self.client, NEVER if self.body_done else now + limits.pace_window_s)
-        self.link = pool.connect(self)
+        self.link = way.connect(self)
 
     def connected(self, link: Link) -> None:
         """The connection that was opened for this request is there."""
@@ -116,6 +120,8 @@ class Passage(Visit):
         link.expect(self)
         self.sent = True
         data = self.render_head(self.rule, self.app.door.request_edit, self.wants_tunnel)
+        if self.detour is not None and self.pool is not None:
+            data = self.detour.address(data, self.pool.upstream)
         if self.kept:
             data += b"".join(self.kept)
             self._forget_long_body()

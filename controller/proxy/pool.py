@@ -84,11 +84,9 @@ class Pool:
         return link
 
     async def _connect(self, link: Link) -> None:
-        upstream = self.upstream
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._limits.connect_s):
-                await loop.create_connection(lambda: link, upstream.address, upstream.port)
+                await self._open(link)
         except (OSError, TimeoutError) as error:
             taker, link.taker = link.taker, None
             if taker is not None:
@@ -98,6 +96,10 @@ class Pool:
             link.close()
         elif link.taker is not None:
             link.taker.connected(link)
+
+    async def _open(self, link: Link) -> None:
+        upstream = self.upstream
+        await asyncio.get_running_loop().create_connection(lambda: link, upstream.address, upstream.port)
 
     def release(self, link: Link, now: float) -> None:
         """Take *link* back after its answer ended; keeps it only where that is beyond doubt."""

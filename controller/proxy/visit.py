@@ -15,6 +15,7 @@ from controller.proxy.app import App, Held
 from controller.proxy.core import Core
 from controller.proxy.framing import Fields
 from controller.proxy.link import Link, Taker
+from controller.proxy.detour import Detour
 from controller.proxy.pool import Open, Pool
 from controller.proxy.request import Request, Sender
 from controller.proxy.stream import EventStream
@@ -40,6 +41,10 @@ class Visit(Request, Taker, Open, Held):
     rule: Rule
     pool: Pool | None = None
     link: Link | None = None
+    detour: Detour | None = None
+    """The inspector that the link leads to; None: it leads to the replica."""
+    goes_round = False
+    """The inspector failed this request, which goes on without it."""
     tunnel: Tunnel | None = None
     stream: EventStream | None = None
     status = 0

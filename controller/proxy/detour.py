@@ -1,0 +1,78 @@
+"""
+The way from the lane through an app's inspector: a Unix socket that is there exactly while the inspector serves.
+
+The lane picks the replica, counts it, drains it and retries; the inspector is told which one it is, and answers
+by a word of its own where that replica gives no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from controller.proxy.framing import UPSTREAM
+from controller.proxy.limits import Limits
+from controller.proxy.link import Link
+from controller.proxy.pool import Pool
+from controller.proxy.replies import Answer, AnswerReader
+from controller.routing.table import Upstream
+
+FOLDER = Path("inspect")
+"""Below state/proxy, which is the working directory of workers and inspectors."""
+
+TROUBLE = b"x-oton-trouble"
+"""Header of an inspector's answer that is no replica's: "connect WHY", "broken WHY", "request WHY" or "killed"."""
+
+_TELL_S = 5.0
+"""A worker reports no oftener than this that an app's inspector is missed."""
+
+
+def socket_of(app: str) -> Path:
+    """Return where the app's inspector listens."""
+    return FOLDER / f"{app}.sock"
+
+
+class Detour(Pool):
+    """Connections to one app's inspector."""
+
+    __slots__ = ("_app", "_report", "_told")
+
+    def __init__(
+        self,
+        app: str,
+        limits: Limits,
+        reader: AnswerReader,
+        warm: set[Pool],
+        report: Callable[[dict[str, Any]], None],
+    ) -> None:
+        super().__init__(Upstream(id=f"inspector of {app}", address="", port=0, release=0), limits, reader, warm)
+        self._app = app
+        self._report = report
+        self._told = -_TELL_S
+
+    async def _open(self, link: Link) -> None:
+        await asyncio.get_running_loop().create_unix_connection(lambda: link, str(socket_of(self._app)))
+
+    def address(self, head: bytes, upstream: Upstream) -> bytes:
+        """Return a request's head with the replica named in it."""
+        line, _, rest = head.partition(b"\r\n")
+        host = f"[{upstream.address}]" if ":" in upstream.address else upstream.address
+        return b"%b\r\n%b: %b:%d\r\n%b" % (line, UPSTREAM, host.encode(), upstream.port, rest)
+
+    def tell_missed(self, why: str, now: float, *, required: bool) -> None:
+        """Report that the inspector was not there for a request."""
+        if now - self._told < _TELL_S:
+            return
+        self._told = now
+        self._report({"kind": "limit", "app": self._app, "what": "inspector", "why": why, "required": required})
+
+
+def find_trouble(answer: Answer) -> str:
+    """Return what an inspector says of a request that no replica answered; "" where this is a replica's answer."""
+    for line in answer.lines:
+        name, _, value = line.partition(b":")
+        if name.lower() == TROUBLE:
+            return value.strip().decode("latin-1")
+    return ""
