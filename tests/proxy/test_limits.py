@@ -1,6 +1,7 @@
 """The page on limits says what the code does."""
 
 import ast
+import itertools
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def test_every_limit_stands_on_the_page_with_its_default_and_its_words() -> None
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef)).body
     words = {
         place.target.id: " ".join(str(text.value.value).split())
-        for place, text in zip(body, body[1:], strict=False)
+        for place, text in itertools.pairwise(body)
         if isinstance(place, ast.AnnAssign) and isinstance(place.target, ast.Name)
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
     }
