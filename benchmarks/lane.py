@@ -1,0 +1,89 @@
+"""
+One worker's lane for the benchmark: mitmproxy's Master with our addon, without the controller, on one process.
+
+Access log, meters and every limit are on, as a user has them. Ports, the log file and the table come as arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import socket
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import uvloop
+from mitmproxy import master, options
+from mitmproxy.addons import core as mitmproxy_core
+from mitmproxy.addons import next_layer, proxyserver
+
+from controller.proxy.addon import OtonAddon
+from controller.proxy.core import Core, Limits
+from controller.proxy.logpipe import LogPipe
+from controller.routing.table import AppRoutes, Policy, Rule, Table, Upstream
+
+CHANGE_S = 0.05
+
+
+def a_table(backend: int, apps: int) -> Table:
+    """One app for any host, and *apps* - 1 with a host of their own."""
+    upstream = Upstream(id="backend", address="127.0.0.1", port=backend, release=1)
+    policy = Policy(https="allow", max_in_flight=100_000)
+    names = {"any": None} | {f"app{number}": f"app{number}.example" for number in range(apps - 1)}
+    return Table(
+        version=1,
+        apps={
+            name: AppRoutes(app=name, rules=(Rule(host=host),), upstreams=(upstream,), policy=policy)
+            for name, host in names.items()
+        },
+    )
+
+
+async def change(core: Core, table: Table) -> None:
+    """Change one app of the table again and again, as a rollout does."""
+    while True:
+        await asyncio.sleep(CHANGE_S)
+        entry = dataclasses.replace(table.apps["any"], hold_s=float(table.version))
+        table = dataclasses.replace(table, version=table.version + 1, apps={**table.apps, "any": entry})
+        core.take(table)
+
+
+async def run(wishes: argparse.Namespace) -> None:
+    loop = asyncio.get_running_loop()
+    log = Path(wishes.log).open("wb")  # noqa: ASYNC230, SIM115 - before anything runs, and open to the end
+    pipe = LogPipe(log.fileno(), loop, print)
+    limits = Limits(connections_per_client=100_000)
+    core = Core(limits, lambda message: None, access_log=pipe.write)
+    table = a_table(wishes.backend, wishes.apps)
+    core.take(table)
+    plain, tls = (socket.create_server(("127.0.0.1", port), backlog=4096) for port in (wishes.port, wishes.tls_port))
+    core.take_certificates({"localhost": (Path(wishes.cert).read_text(), Path(wishes.key).read_text())})  # noqa: ASYNC240
+    opts = options.Options()
+    proxy = master.Master(opts, event_loop=loop)
+    proxy.addons.add(
+        mitmproxy_core.Core(), proxyserver.Proxyserver(), next_layer.NextLayer(), OtonAddon(core, [plain], [tls])
+    )
+    opts.update(mode=["oton"])
+    changing = asyncio.ensure_future(change(core, table)) if wishes.changing else None
+    await proxy.run()
+    if changing is not None:
+        changing.cancel()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("--port", "--tls-port", "--backend"):
+        parser.add_argument(name, type=int, required=True)
+    for name in ("--log", "--cert", "--key"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("--apps", type=int, default=1)
+    parser.add_argument("--changing", action="store_true")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
