@@ -26,6 +26,7 @@ REMOTE = "oton"
 """Our name for the remote; its address is given with each call, and so stands in no file."""
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 _NOISE = re.compile(r"^(fatal|error|hint|warning|remote): *", re.IGNORECASE)
+_SSH_SAID = re.compile(r"Permission denied|IDENTIFICATION HAS CHANGED|Host key|bad permissions|^ssh: |^kex_")
 _SAID = 300
 
 
@@ -52,7 +53,7 @@ class Git:
         """Return what git prints. Raises Retry with its reason in one line, Refused where there is no git."""
         code, out, err = self._call(words, limit_s)
         if code != 0:
-            raise Retry(f"git {words[0]}: {self._explain(err or out)}")
+            raise Retry(f"git {words[0]}: {explain(err or out)}")
         return out
 
     def says(self, *words: str) -> bool:
@@ -152,13 +153,21 @@ class Git:
             words += ["-oIdentitiesOnly=yes", "-i", str(self._remote.key)]
         return shlex.join(words)
 
-    def _explain(self, said: str) -> str:
-        """Return the line that tells most, without credentials."""
-        lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("hint:")]
-        telling = [line for line in lines if line.lower().startswith(("fatal:", "error:"))] or lines
-        text = _NOISE.sub("", telling[0]) if telling else "no reason given"
-        more = [line for line in lines if line.startswith(("Host key", "Permission denied", "ssh:"))]
-        return _CREDENTIALS.sub("", "; ".join(dict.fromkeys([*more[:1], text])))[:_SAID]
+
+def explain(said: str) -> str:
+    """Return in one line what tells most of what git and its ssh printed, without credentials."""
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("hint:")]
+    fatal = [_whole(line, lines) for line in lines if line.lower().startswith(("fatal:", "error:"))]
+    # git itself only knows that its ssh ended; why, ssh said before.
+    telling = [line for line in lines if _SSH_SAID.search(line)][:1] + (fatal or lines)[:1]
+    text = "; ".join(dict.fromkeys(_NOISE.sub("", line) for line in telling)) or "no reason given"
+    return _CREDENTIALS.sub("", text)[:_SAID]
+
+
+def _whole(line: str, lines: Sequence[str]) -> str:
+    """Return a line that announces a list together with the first of it."""
+    after = lines[lines.index(line) + 1 :]
+    return f"{line} {after[0]}" if line.endswith(":") and after else line
 
 
 def without_credentials(url: str) -> str:

@@ -104,7 +104,9 @@ def test_a_deletion_by_hand_is_uncommitted_work_too(following: Following, reposi
 def test_a_file_that_git_does_not_know_is_never_overwritten(following: Following, repository: Repository) -> None:
     (following.root / "new.yaml").write_text("mine\n")
     repository.commit("Theirs", {"new.yaml": "theirs\n"})
-    assert "new.yaml" in following.follow() or "untracked" in following.checkout.state.problem.lower()
+    problem = following.follow()
+    assert "new.yaml" in problem
+    assert "would be overwritten" in problem
     assert following.text("new.yaml") == "mine\n"
     (following.root / "new.yaml").unlink()
     assert following.follow() == ""

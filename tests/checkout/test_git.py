@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.checkout.git import Git, Remote, without_credentials
+from controller.checkout.git import Git, Remote, explain, without_credentials
 from controller.errors import Refused, Retry
+from tests.checkout.kit import Repository
 
 
 @pytest.fixture
@@ -73,6 +75,47 @@ def test_ssh_asks_nobody_and_keeps_host_keys_in_a_file_of_its_own(tmp_path: Path
     assert f"-oIdentitiesOnly=yes -i '{tmp_path}/deploy key'" in command
     assert environment["GIT_DIR"] == f"{tmp_path}/desired/.git"
     assert environment["GIT_TERMINAL_PROMPT"] == "0"
+
+
+def test_a_repository_behind_ssh_is_fetched_with_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = Repository(tmp_path)
+    repository.commit("First", {"shop.yaml": "name: shop\n"})
+    ssh = tmp_path / "bin/ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/said\nfor last; do :; done\nexec sh -c "$last"\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    key = tmp_path / "deploy key"
+    git = a_git(tmp_path, f"git@forge.example.com:{repository.bare}", key=key)
+    git.run("fetch", "-q", "oton", "main")
+    said = (tmp_path / "said").read_text().splitlines()
+    assert said[said.index("-i") + 1] == str(key)
+    assert "git@forge.example.com" in said
+    assert "-oStrictHostKeyChecking=accept-new" in said
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "git@forge: Permission denied (publickey).\nfatal: Could not read from remote repository.\n\nPlease make sure",
+            "git@forge: Permission denied (publickey).; Could not read from remote repository.",
+        ),
+        (
+            "@@@@\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\nfatal: Could not read from remote",
+            "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @; Could not read from remote",
+        ),
+        ("fatal: couldn't find remote ref none", "couldn't find remote ref none"),
+        (
+            "error: The following untracked working tree files would be overwritten by merge:\n\tnew.yaml\nAborting",
+            "The following untracked working tree files would be overwritten by merge: new.yaml",
+        ),
+        ("fatal: unable to access 'http://kim:s3cret@x/': refused", "unable to access 'http://x/': refused"),
+        ("", "no reason given"),
+    ],
+)
+def test_what_git_says_becomes_one_line_with_the_reason_of_its_ssh(said: str, told: str) -> None:
+    assert explain(said) == told
 
 
 def test_a_directory_that_is_gone_is_not_mistaken_for_a_missing_git(tmp_path: Path) -> None:
