@@ -57,8 +57,9 @@ def begin(p: Picture, start: Start) -> Decision:
             last_release=number,
             rollout=rollout,
             warm=None,
-            failed=None,
-            held="",
+            # Only what the file asks for anew is a new reason; a restart or a rollback is none.
+            failed=None if start.kind == "apply" else memory.failed,
+            held="" if start.kind == "apply" else memory.held,
             slots={},
             removed=False,
         ),

@@ -70,7 +70,7 @@ def _step(p: Picture) -> Decision:
     for order in p.s.orders:
         if (answered := answer_order(p, order)) is not None:
             return answered if not answered.operations else _beside_upkeep(p, answered)
-    if memory.suspended:
+    if p.is_suspended:
         return _join(_freeze(p), keep_still(Picture(replace(p.s, memory=_freeze(p).memory))))
     if memory.frozen is not None:
         return Decision(memory=_thaw(memory, p.s.now))
@@ -85,7 +85,7 @@ def _wait_for_engine(p: Picture) -> Decision:
     """Stand still; only the routes of an app that never ran come to be, so that its visitors get 503 and not 404."""
     wanted = p.s.standing.wanted
     frozen = replace(_freeze(p), look_again_s=1.0)
-    is_new = p.s.world.routing.published is None and p.live is None and not p.s.memory.suspended
+    is_new = p.s.world.routing.published is None and p.live is None and not p.is_suspended
     if wanted is None or not is_new or not wanted.spec.routes:
         return frozen
     course = Course(rules_of=wanted.spec, because="accepted; the engine is away")

@@ -39,6 +39,9 @@ def preview(situation: Situation, spec: AppSpec) -> tuple[str, ...]:
     for _ in range(MOST_PASSES):
         decision = decide(situation)
         lines += [render_operation(situation.app, o) for o in decision.operations]
+        failed = next((r for r in decision.releases if r.outcome == "failed"), None)
+        if failed is not None:
+            return (*lines, f"fail    {failed.message.splitlines()[0]}")
         rollout = decision.memory.rollout
         if rollout and rollout.waits_for == "promotion":
             return (*lines, "wait    for `oton promote`")

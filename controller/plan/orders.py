@@ -69,8 +69,8 @@ def _apply(p: Picture, order: Order) -> Decision | None:
     wanted, memory, target = p.s.standing.wanted, p.s.memory, p.target
     if p.s.standing.invalid or wanted is None or wanted.digest != order.digest:
         return _misplaced(p, order)
-    if memory.suspended:
-        return _turn_down(p, order, "waiting", f"{p.s.app} is suspended; it rolls out after: oton resume {p.s.app}")
+    if p.is_suspended:
+        return _turn_down(p, order, "waiting", _say_suspended(p))
     if memory.pin is not None and memory.pin.digest == wanted.digest:
         pinned = f"{p.s.app} is pinned to release {memory.live} by a rollback; to lift it: oton unpin {p.s.app}"
         return _turn_down(p, order, "conflict", pinned)
@@ -238,7 +238,16 @@ def _restart(p: Picture, order: Order) -> Decision:
     return _with(p, order, begin(p, start))
 
 
+def _say_suspended(p: Picture) -> str:
+    if p.s.memory.suspended:
+        return f"{p.s.app} is suspended; it rolls out after: oton resume {p.s.app}"
+    return f"{p.s.app} is suspended by its spec; it rolls out once {p.s.standing.file} no longer says suspend: true"
+
+
 def _suspend(p: Picture, order: Order) -> Decision:
+    is_by_spec = p.is_suspended and not p.s.memory.suspended
+    if order.verb == "resume" and is_by_spec:
+        return _turn_down(p, order, "conflict", _say_suspended(p))
     memory = replace(p.s.memory, suspended=order.verb == "suspend")
     decision = Decision(memory=memory, notes=(Note(f"{order.verb} by {order.by or 'somebody'}"),))
     return _with(p, order, decision, "done")

@@ -74,6 +74,12 @@ class Picture:
         return None if number is None else self.s.releases.get(number)
 
     @property
+    def is_suspended(self) -> bool:
+        """Say whether the app is to be left alone, by an order or by its spec."""
+        wanted = self.s.standing.wanted
+        return self.s.memory.suspended or (wanted is not None and wanted.spec.suspend)
+
+    @property
     def replicas(self) -> tuple[Replica, ...]:
         """All of the app's replicas; one-offs, and what the engine is removing, left out."""
         return tuple(r for r in self.s.world.replicas if r.kind == "replica" and r.state != "removing")

@@ -268,6 +268,30 @@ def test_suspended_moves_nothing_but_takes_the_dead_out_of_the_table() -> None:
     assert serving(outside) == "shop:2"
 
 
+def test_a_spec_may_suspend_its_app_and_let_it_go_again() -> None:
+    outside = an_outside(replicas=1)
+    outside.ask(a_spec(image="shop:2", suspend=True))
+    calls = outside.writing_calls
+    apply, resume = outside.order("apply"), outside.order("resume")
+    for _ in range(10):
+        outside.pass_once()
+        outside.react()
+    assert (outside.writing_calls, outside.situation.memory.last_release) == (calls, 1)
+    assert (outside.answers[apply], outside.answers[resume]) == ("waiting", "conflict")
+    follow(outside, image="shop:2")
+    assert serving(outside) == "shop:2"
+
+
+def test_a_restart_is_no_reason_to_try_again_what_failed() -> None:
+    outside = an_outside()
+    follow(outside, image="bad:1", deadline="20s")
+    outside.order("restart")
+    outside.settle_down()
+    outside.check_rest()
+    assert serving(outside) == "shop:1"
+    assert [r.spec.image for r in outside.situation.releases.values()].count("bad:1") == 1
+
+
 def test_maintenance_is_done_once_the_confirmed_table_says_so() -> None:
     outside = an_outside()
     order = outside.order("maintenance", on=True, message="back at noon")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from controller.plan.foresee import preview
 from controller.plan.operations import ResolveImage, RunBefore
 from controller.plan.situation import Release
 from controller.world.model import Replica
@@ -95,6 +96,12 @@ def test_a_secret_that_is_not_set_fails_the_release_with_the_next_command_before
     outside.set_secrets(KEY=3, MISSING=12)
     outside.settle_down()
     assert outside.releases[-1].outcome == "live"
+
+
+def test_a_preview_says_that_a_secret_is_not_set() -> None:
+    spec = a_spec(image="shop:2", secrets=["KEY", "MISSING"])
+    lines = [" ".join(line.split()) for line in preview(a_keyring().situation, spec)]
+    assert lines == ["fail secret MISSING is not set; set it with: oton secret set shop MISSING"]
 
 
 def test_a_removed_secret_leaves_what_runs_with_the_value_it_was_made_with() -> None:
