@@ -14,9 +14,12 @@ from controller.proxy.limits import Limits
 from controller.proxy.meter import Meter
 from controller.proxy.pool import Pool
 from controller.proxy.replies import AnswerReader
+from controller.proxy.tallies import Tallies
 from controller.routing.choose import Draw, Shares, sticky_index, sticky_value
 from controller.routing.table import AppRoutes, Group, Upstream
 
+_NEAR = 8
+"""An eighth of the limit in flight is near enough to it to ask the other workers each time."""
 _DRAIN_S = 30.0
 """How long what is open on an upstream without a limit of its own may go on."""
 
@@ -43,6 +46,9 @@ class Shop:
     report: Callable[[dict[str, Any]], None]
     warm: set[Pool] = field(default_factory=set)
     """Upstreams with unused connections."""
+    flying: set[App] = field(default_factory=set)
+    """Apps with requests in flight here, or told so to the other workers."""
+    tallies: Tallies | None = None
     ejections: set[App] = field(default_factory=set)
     """Apps that have set an upstream aside."""
 
@@ -88,6 +94,9 @@ class App:
         self.detour: Detour | None = None
         """The way through the app's inspector; None: there is none."""
         self.in_flight = 0
+        self.others = 0
+        """Requests of this app in flight in other workers, as last heard."""
+        self._row = -1
         self.budget = Budget(shop.limits)
         self.held: deque[Held] = deque()
         self.held_bytes = 0
@@ -237,6 +246,41 @@ class App:
     def is_over(self) -> bool:
         """Say whether nothing of it is left."""
         return not self._pools and not self.in_flight and not self.held
+
+    # Counting.
+
+    def admit(self) -> bool:
+        """Count one more request in flight; False where that is one too many, over all workers."""
+        most = self.routes.policy.max_in_flight
+        if self.shop.tallies is not None and (self.in_flight + self.others) * _NEAR >= most:
+            self.compare()
+        if self.in_flight + self.others >= most:
+            return False
+        if not self.in_flight:
+            self.shop.flying.add(self)
+        self.in_flight += 1
+        self.budget.requests += 1
+        if self.shop.tallies is not None and (self.in_flight + self.others) * _NEAR >= most:
+            self.compare()
+        return True
+
+    def compare(self) -> None:
+        """
+        Tell the other workers what is in flight here, and hear what is there.
+
+        Far from the limit once in a tick is enough; near it every request does, since that is when it matters.
+        """
+        tallies = self.shop.tallies
+        if tallies is not None:
+            if self._row < 0:
+                self._row = tallies.find(f"app {self.name}")
+            if self._row >= 0:
+                self.others = tallies.set(self._row, self.in_flight)
+        if not self.in_flight:
+            # Its row may be given away once nothing is open in it.
+            self._row = -1
+            self.others = 0
+            self.shop.flying.discard(self)
 
     # Picking.
 

@@ -18,6 +18,7 @@ from controller.proxy.meter import Meter
 from controller.proxy.passwords import Passwords
 from controller.proxy.rates import Rates
 from controller.proxy.replies import AnswerReader
+from controller.proxy.tallies import Tallies
 from controller.proxy.tls import Keyring
 from controller.proxy.wheel import Wheel
 from controller.routing.choose import Draw
@@ -97,7 +98,10 @@ class Core:
         self.log_query = log_query
         self.meter = Meter()
         self.wheel = Wheel()
-        self.rates = Rates(shared)
+        rated = len(shared) // 4 * 3 if shared is not None else 0
+        self.tallies = Tallies(shared[rated:], worker) if shared is not None else None
+        """Counts across workers; None: there is no memory that they share."""
+        self.rates = Rates(shared[:rated] if shared is not None else None)
         self.passwords = Passwords()
         self.keyring = Keyring()
         self.tls_port: int | None = None
@@ -105,6 +109,7 @@ class Core:
         self.shop = Shop(
             limits, self.meter, Draw(worker + os.getpid()), AnswerReader(limits.answer_header_count), self, report
         )
+        self.shop.tallies = self.tallies
         self.live = Live(Table(), compile_table(Table()), {})
         self.clients: set[Connection] = set()
         self.per_address: dict[str, int] = {}
@@ -197,10 +202,12 @@ class Core:
     def arrived(self, client: Connection, address: str) -> bool:
         """Count a new connection; False where it is one too many."""
         count = self.per_address.get(address, 0)
-        if count >= self.limits.connections_per_client or len(self.clients) >= self.limits.connections:
+        others = self._share(address, count)
+        if count + others >= self.limits.connections_per_client or len(self.clients) >= self.limits.connections:
             self.meter.note("", "connection refused")
             return False
         self.per_address[address] = count + 1
+        self._share(address, count + 1)
         self.clients.add(client)
         return True
 
@@ -208,12 +215,18 @@ class Core:
         """Forget a connection that `arrived`."""
         self.clients.discard(client)
         count = self.per_address.get(address, 0) - 1
+        self._share(address, max(count, 0))
         if count > 0:
             self.per_address[address] = count
         else:
             self.per_address.pop(address, None)
         if self.retiring and not self.clients:
             self.on_empty()
+
+    def _share(self, address: str, count: int) -> int:
+        """Tell the other workers how many connections *address* has here; return how many it has there."""
+        at = self.tallies.find(f"client {address}") if self.tallies is not None else -1
+        return self.tallies.set(at, count) if self.tallies is not None and at >= 0 else 0
 
     # What connections ask.
 
@@ -251,6 +264,8 @@ class Core:
         self.lag_s = max(self.lag_s, now - self._due)
         self.wheel.turn(now)
         self._turns += 1
+        for app in list(self.shop.flying):
+            app.compare()
         if self._turns % 5 == 0:
             for pool in list(self.shop.warm):
                 pool.sweep(now)
@@ -262,6 +277,8 @@ class Core:
     def _tidy(self, now: float) -> None:
         for app in list(self.shop.ejections):
             app.restore(now)
+        if self.tallies is not None:
+            self.tallies.sweep()
         for name in [name for name, app in self._leavers.items() if app.is_over()]:
             del self._leavers[name]
 

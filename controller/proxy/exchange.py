@@ -159,6 +159,8 @@ class Exchange(Answering):
             self._end_due = NEVER
             self.stream.ending = True
             self._end_if_at_border()
+        elif now >= self._half_due:
+            self._give_up_half()
         elif now >= self._leave_due:
             self._run_out()
         elif not self.body_done and not self.status:
@@ -168,6 +170,29 @@ class Exchange(Answering):
             self.refuse(504)
         else:
             self.cut("idle")
+
+    def half_closed(self) -> bool:
+        """
+        The client sends nothing more; say whether its connection stays open for the answer.
+
+        It may have gone altogether, which looks the same, so the answer has to begin soon.
+        """
+        if self.is_held or self.stream is not None or not self.body_done:
+            return False
+        if not self.status:
+            self._half_due = monotonic() + self.core.limits.half_closed_s
+            self._cap = min(self._cap, self._half_due)
+            self.arm(self.client.due)
+        return True
+
+    def _give_up_half(self) -> None:
+        self._half_due = NEVER
+        self._cap = self._leave_due
+        if self.status:
+            self._arm_anew()  # its answer began in time
+        else:
+            self.abandon()
+            self.client.cut()
 
     def _run_out(self) -> None:
         self.why = "drain limit"
@@ -223,10 +248,6 @@ class Exchange(Answering):
             self.arm(now + self.app.routes.policy.timeout_s)
         else:
             self.arm(now + self.core.limits.pace_window_s)
-
-    def is_waiting_or_streaming(self) -> bool:
-        """Say whether the client may be gone for long before anybody writes to it."""
-        return self.is_held or self.stream is not None
 
     # Leaving upstreams.
 

@@ -92,8 +92,7 @@ class Client(asyncio.Protocol):
         exchange = self._exchange
         if self.tls or self._tunnel is not None or exchange is None or self._lingering:
             return False
-        # An answer under way still reaches a client that only closed its own half.
-        return not exchange.is_waiting_or_streaming() and exchange.body_done
+        return exchange.half_closed()
 
     def pause_writing(self) -> None:
         self._full = True

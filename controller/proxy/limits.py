@@ -59,6 +59,8 @@ class Limits:
     """Bytes of their bodies that wait with them; 503."""
     buffer_bytes: int = 64 * 1024
     """Bytes that wait for a slow receiver before the sender is paused."""
+    half_closed_s: float = 5.0
+    """Seconds to the head of an answer for a client that sends nothing more and so may have gone; cut."""
     linger_s: float = 2.0
     """Seconds that a refused client may go on sending before the connection is closed."""
     websocket_close_s: float = 1.0

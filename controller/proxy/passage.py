@@ -75,12 +75,10 @@ class Passage(Visit):
                 self.refuse(503, message=routes.message, headers=(("Retry-After", "30"),))
                 return
         if not self._counted:
-            if app.in_flight >= routes.policy.max_in_flight:
+            if not app.admit():
                 self.refuse(429, headers=(("Retry-After", "1"),))
                 return
             self._counted = True
-            app.in_flight += 1
-            app.budget.requests += 1
         self._dispatch(None, now)
 
     def _dispatch(self, avoid: Pool | None, now: float) -> None:

@@ -13,9 +13,9 @@ from controller.proxy.accesslog import render_line
 from controller.proxy.answers import render_answer
 from controller.proxy.app import App, Held
 from controller.proxy.core import Core
+from controller.proxy.detour import Detour
 from controller.proxy.framing import Fields
 from controller.proxy.link import Link, Taker
-from controller.proxy.detour import Detour
 from controller.proxy.pool import Open, Pool
 from controller.proxy.request import Request, Sender
 from controller.proxy.stream import EventStream
@@ -70,6 +70,7 @@ class Visit(Request, Taker, Open, Held):
     _cap = NEVER
     """No deadline is later than this: the drain's, or that of a client that does not read."""
     _end_due = NEVER
+    _half_due = NEVER
     _chunk_out = False
     _paced = 0
     _waits = False

@@ -194,6 +194,19 @@ def test_a_client_that_only_closed_its_own_half_gets_its_answer(lane: Lane) -> N
         assert caller.is_closed()
 
 
+def test_a_client_that_may_have_gone_does_not_keep_its_replica_busy() -> None:
+    async def silent(visit: Visit) -> None:
+        await visit.head()
+        await visit.reader.read()
+
+    with a_lane(Limits(half_closed_s=0.2)) as lane:
+        (backend,) = lane.serve(silent)
+        with Caller(lane.port) as caller:
+            caller.send(GET)
+            wait_for(lambda: backend.heads)
+        wait_for(lambda: backend.open == 0, 3)
+
+
 def test_a_client_that_leaves_frees_its_replica(lane: Lane) -> None:
     async def silent(visit: Visit) -> None:
         await visit.head()
