@@ -48,17 +48,48 @@ def backup(file: File) -> int:
     return OK
 
 
-def restore(file: File, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> int:
+def restore(
+    file: File,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Into OTON_STATE and DB_PATH of this machine, while no service runs.")
+    ] = False,
+) -> int:
     """Put the backup FILE in place. The controller restarts; containers and traffic go on meanwhile."""
     if not file.is_file():
         raise Trouble(USAGE, f"{file}: there is no such file")
     if not yes:
         confirm(file)
+    if offline:
+        return restore_offline(file)
     with Client(target()) as client:
         staged = client.post_file("/v1/restore", pieces(file), file.stat().st_size)
         say("the backup is sound; the controller restarts with it")
         last = wait_restored(client, staged["mark"])
     out(f"restored what was saved at {last['saved']}: {len(last['apps'])} apps")
+    return OK
+
+
+def restore_offline(file: Path) -> int:
+    """Put the backup in place where a service cannot start any more to do it itself."""
+    from controller.archive import Place, apply_staged, stage
+    from controller.errors import ControllerError
+    from controller.lock import Lock
+    from controller.settings import load_instance, load_settings
+
+    try:
+        settings = load_settings()
+        instance = load_instance(settings.state)
+        lock = Lock.take(settings.state)
+        try:
+            place = Place(state=settings.state, database=settings.db_path, instance=instance, version="")
+            stage(place, file, has_apps=False)
+            last = apply_staged(settings.state, settings.db_path) or {}
+        finally:
+            lock.release()
+    except ControllerError as error:
+        raise Trouble(USAGE, str(error)) from None
+    out(f"restored what was saved at {last['saved']}: {len(last['apps'])} apps; start the service with: oton serve")
     return OK
 
 

@@ -61,6 +61,35 @@ def test_a_new_service_takes_the_containers_of_a_lost_one_over(services: Start, 
     assert fresh.get().headers["x-version"] == "v1"
 
 
+def test_a_service_whose_database_is_damaged_is_restored_without_it(services: Start, backend: Any) -> None:
+    service = services()
+    service.write_spec(a_spec(image=backend("v1"), replicas=1))
+    service.wait_app("shop", lambda row: row["release"] == 1 and row["sync"] == "synced")
+    container = service.containers("shop")[0]["Id"]
+    assert service.oton("backup", "copy.tar.gz").returncode == 0
+    running = service.oton("restore", "copy.tar.gz", "-y", "--offline")
+    assert running.returncode == 2
+    assert "in use" in running.stderr
+    assert service.stop() == 0
+    (service.root / "database.db").write_bytes(b"damaged" * 1000)
+    done = service.oton("restore", "copy.tar.gz", "-y", "--offline")
+    assert done.returncode == 0, done.stderr
+    service.start()
+    service.wait_app("shop", lambda row: row["release"] == 1 and row["health"] == "healthy")
+    assert [one["Id"] for one in service.containers("shop")] == [container]
+
+
+def test_a_backup_that_cannot_be_written_leaves_nothing_behind(services: Start) -> None:
+    service = services()
+    (service.root / "taken").mkdir()
+    for place in ("taken", "missing/copy.tar.gz"):
+        done = service.oton("backup", place)
+        assert done.returncode == 2, done.stderr
+        assert "cannot be written" in done.stderr
+    assert not list(service.root.glob(".*.part"))
+    assert not list(service.state.glob(".archive-*"))
+
+
 def test_what_is_no_backup_changes_nothing(services: Start) -> None:
     service = services()
     (service.root / "x").write_bytes(b"no backup")
