@@ -4,6 +4,7 @@ The controller's end of its channel to the supervisor.
     <- {"roster": [worker numbers]}     on every change, and once at the start
     -> {"ready": true}                  the controller has begun to act
     -> {"kill": number}                 that worker owes its confirmation for too long
+    -> {"inspect": {app: wish}}         these apps shall have an inspector; another wish, another inspector
 
 The channel's end is the supervisor's end, and with it ours.
 """
@@ -14,7 +15,7 @@ import os
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from controller.lines import LineSocket
 
@@ -55,6 +56,10 @@ class Control:
     def kill(self, worker: int) -> None:
         """Have a worker killed and replaced."""
         self._send({"kill": worker})
+
+    def inspect(self, wishes: Mapping[str, str]) -> None:
+        """Have exactly these apps inspected; an inspector is replaced where its wish differs from before."""
+        self._send({"inspect": dict(wishes)})
 
     def _send(self, message: dict[str, object]) -> None:
         with self._lock:

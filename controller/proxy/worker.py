@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import mmap
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import uvloop
 from mitmproxy import master, options
@@ -28,11 +26,11 @@ from mitmproxy.addons import core as mitmproxy_core
 from mitmproxy.addons import next_layer, proxyserver
 
 from controller.kernel import name_process
-from controller.lines import LineReader, render_line
 from controller.proxy.addon import OtonAddon
 from controller.proxy.birth import Birth
 from controller.proxy.core import Core, Limits
 from controller.proxy.feed import Feed
+from controller.proxy.lease import Lease, ToSupervisor
 from controller.proxy.logpipe import LogPipe
 
 _PATIENCE_S = 1.0
@@ -42,7 +40,6 @@ _PATIENCE_WITHOUT_S = 10.0
 """The same where there is no snapshot."""
 
 _METER_S = 1.0
-_UNREAD_BYTES = 256 * 1024
 
 
 def serve_worker(birth: Birth, number: int, channel: socket.socket) -> None:
@@ -53,55 +50,17 @@ def serve_worker(birth: Birth, number: int, channel: socket.socket) -> None:
         runner.run(_Worker(birth, number).run(channel))
 
 
-class _Channel(asyncio.Protocol):
-    """The worker's end of its channel to the supervisor."""
-
-    def __init__(self, worker: _Worker) -> None:
-        self._worker = worker
-        self._reader = LineReader()
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
-
-    def data_received(self, data: bytes) -> None:
-        for message in self._reader.feed(data):
-            if "retire" in message:
-                self._worker.retire(float(message["retire"]))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._worker.retire(self._worker.birth.stop_timeout_s)
-
-    def send(self, message: Mapping[str, Any]) -> None:
-        if self._transport is None:
-            sys.stderr.write(json.dumps(message) + "\n")
-        elif self._transport.get_write_buffer_size() < _UNREAD_BYTES:
-            # A supervisor that does not read must not fill our memory; log lines are what can be spared.
-            self._transport.write(render_line(message))
-
-
-class _ToSupervisor(logging.Handler):
-    def __init__(self, channel: _Channel) -> None:
-        super().__init__()
-        self._channel = channel
-
-    def emit(self, record: logging.LogRecord) -> None:
-        level = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
-        self._channel.send({"log": level, "event": self.format(record), "logger": record.name})
-
-
 class _Accepting:
     """A mitmproxy addon that tells when the servers are up."""
 
-    def __init__(self, servers: proxyserver.Proxyserver, channel: _Channel) -> None:
+    def __init__(self, servers: proxyserver.Proxyserver, lease: Lease) -> None:
         self._servers = servers
-        self._channel = channel
+        self._lease = lease
 
     def running(self) -> None:
         if not len(self._servers.servers) or not all(one.is_running for one in self._servers.servers):
             raise SystemExit("the proxy's server did not start")
-        self._channel.send({"accepting": True})
+        self._lease.send({"accepting": True})
 
 
 class _Worker:
@@ -111,7 +70,7 @@ class _Worker:
 
     async def run(self, channel: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        self._channel = _Channel(self)
+        self._lease = Lease(self.retire, lambda: self.retire(self.birth.stop_timeout_s))
         self._log = self._begin_to_log()
         self._empty = asyncio.Event()
         self._pipe = None
@@ -124,7 +83,7 @@ class _Worker:
             take_certificates=self._take_certificates,
             complain=self._log.warning,
         )
-        await loop.create_unix_connection(lambda: self._channel, sock=channel)
+        await loop.create_unix_connection(lambda: self._lease, sock=channel)
         loop.add_signal_handler(signal.SIGTERM, self.retire, self.birth.stop_timeout_s)
         tasks = [asyncio.ensure_future(one) for one in (self._feed.run(), self._meter())]
         await self._feed.wait_for_table(_PATIENCE_S, _PATIENCE_WITHOUT_S)
@@ -144,7 +103,7 @@ class _Worker:
 
     def _begin_to_log(self) -> logging.Logger:
         root = logging.getLogger()
-        root.handlers[:] = [_ToSupervisor(self._channel)]
+        root.handlers[:] = [ToSupervisor(self._lease)]
         root.setLevel(self.birth.log_level.upper())
         for noisy in ("mitmproxy", "asyncio"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -171,7 +130,7 @@ class _Worker:
         proxy = master.Master(opts, event_loop=asyncio.get_running_loop())
         servers = proxyserver.Proxyserver()  # type: ignore[no-untyped-call]
         plain, tls = ([socket.socket(fileno=fd) for fd in fds] for fds in (self.birth.plain, self.birth.tls))
-        ours = (OtonAddon(self._core, plain, tls), _Accepting(servers, self._channel))
+        ours = (OtonAddon(self._core, plain, tls), _Accepting(servers, self._lease))
         proxy.addons.add(mitmproxy_core.Core(), servers, next_layer.NextLayer(), *ours)  # type: ignore[no-untyped-call]
         opts.update(mode=["oton"], connection_strategy="lazy", keep_host_header=True)  # type: ignore[no-untyped-call]
         _check_options(opts)

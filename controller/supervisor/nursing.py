@@ -8,10 +8,11 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from controller.lines import LineSocket
+from controller.lines import LineSocket, render_line
 from controller.proxy.birth import Birth
 from controller.settings import Settings
 from controller.supervisor.crew import Worker
+from controller.supervisor.inspecting import Inspector
 from controller.supervisor.programs import Child, Programs, start_nursery
 from controller.supervisor.sockets import Public
 
@@ -40,8 +41,8 @@ class Nursing:
         """A nursery that loads while the current one still works."""
         self.former: list[Child] = []
         """Nurseries that were told to end."""
-        self.unborn: Worker | None = None
-        """The worker that was asked for last, until the nursery has answered."""
+        self.unborn: Worker | Inspector | None = None
+        """The worker or inspector that was asked for last, until the nursery has answered."""
         self.generation = 1
 
     def __iter__(self) -> Any:
@@ -66,13 +67,16 @@ class Nursing:
             process = start_nursery(self._programs, birth.render(), theirs, inherited | {*birth.plain, *birth.tls})
         return Child(process, LineSocket(ours), now)
 
-    def fork(self, worker: Worker, inherits: socket.socket) -> None:
+    def fork(self, worker: Worker | Inspector, inherits: socket.socket) -> None:
         """Have *worker* forked, with the end of its channel that it inherits."""
+        message: dict[str, object] = {"fork": worker.number}
+        if isinstance(worker, Inspector):
+            message["inspect"] = worker.app
         self.unborn = worker
         with inherits, contextlib.suppress(OSError):  # a nursery that has gone is seen by its end
             if self.current is not None:
                 sock = self.current.channel.sock
-                socket.send_fds(sock, [b'{"fork":%d}\n' % worker.number], [inherits.fileno()])
+                socket.send_fds(sock, [render_line(message)], [inherits.fileno()])
 
     def note_birth(self, number: int, pid: int | None) -> None:
         """Take the nursery's answer."""

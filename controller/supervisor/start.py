@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sys
@@ -22,6 +23,7 @@ from controller.supervisor.programs import Programs
 from controller.supervisor.sockets import open_public
 from controller.supervisor.supervise import Supervisor
 
+INSPECT = "inspect"
 SHARED_BYTES = 4 * 1024 * 1024
 """The map in which all workers count together; untouched pages cost nothing."""
 
@@ -64,9 +66,23 @@ def _prepare_folder(state: Path, user: ProxyUser | None) -> int:
             # setgid: what the controller puts there belongs to the workers' group without a word.
             os.fchown(fd, -1, user.gid)
             os.fchmod(fd, 0o2750)
+        _prepare_inspect(fd, user)
     except OSError as error:
         raise Refused(f"OTON_STATE: {place} cannot be made: {error.strerror}") from error
     return fd
+
+
+def _prepare_inspect(proxy: int, user: ProxyUser | None) -> None:
+    """Make state/proxy/inspect, where inspectors put their sockets; we read nothing there."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(INSPECT, 0o700, dir_fd=proxy)
+    fd = os.open(INSPECT, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=proxy)
+    try:
+        if user is not None:
+            os.fchown(fd, user.uid, user.gid)
+        os.fchmod(fd, 0o700)
+    finally:
+        os.close(fd)
 
 
 def _make_shared() -> int:

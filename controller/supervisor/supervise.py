@@ -20,6 +20,7 @@ from controller.proxy.nursery import NO_RIGHTS, render_status
 from controller.supervisor.alarms import Alarms
 from controller.supervisor.backoff import Restarts
 from controller.supervisor.crew import Crew, Worker
+from controller.supervisor.inspecting import Inspector, Inspectors
 from controller.supervisor.notify import Notifier
 from controller.supervisor.nursing import Inheritance, Nursing
 from controller.supervisor.programs import Child, Programs, reap, start_controller
@@ -43,6 +44,7 @@ class Supervisor:
         self._log = log
         self._selector = selectors.DefaultSelector()
         self._crew = Crew(self._tell_roster)
+        self._inspectors = Inspectors(log)
         self._nursing = Nursing(inheritance, programs, log)
         self._controller: Child | None = None
         self._restarts = Restarts(log)
@@ -80,6 +82,7 @@ class Supervisor:
         for worker in self._crew.overdue(now):
             self._log.warning("worker killed", worker=worker.number, why="it did not start or end in time")
             self._crew.kill(worker)
+        self._inspectors.kill_silent(now)  # they serve until the last worker has gone
         if self._stop_by is not None:
             if now > self._stop_by + _LAST_WORDS_S:
                 self._end_all()
@@ -91,6 +94,8 @@ class Supervisor:
         if self._replace_asked and not self._replacing:
             self._restarts.begin("nursery", self._begin_replacing, now)
         self._restarts.begin("worker", self._fill_crew, now)
+        self._inspectors.retire_needless(self._settings.stop_timeout_s, now)
+        self._restarts.begin("worker", self._fill_inspectors, now)
         if self._replacing:
             self._retire_old(now)
         if not self._serves:
@@ -103,6 +108,14 @@ class Supervisor:
             worker, inherits = self._crew.expect(generation, now)
             self._selector.register(worker.channel, selectors.EVENT_READ, worker)
             self._nursing.fork(worker, inherits)
+
+    def _fill_inspectors(self, now: float) -> None:
+        generation = self._nursing.generation
+        app = self._inspectors.next_missing(generation, now)
+        if app is not None and self._nursing.is_free:
+            inspector, inherits = self._inspectors.expect(app, generation, now)
+            self._selector.register(inspector.channel, selectors.EVENT_READ, inspector)
+            self._nursing.fork(inspector, inherits)
 
     def _begin_replacing(self, now: float) -> None:
         self._nursing.incoming = self._begin_nursery(now)
@@ -172,6 +185,8 @@ class Supervisor:
     def _end_all(self) -> None:
         for worker in self._crew:
             self._crew.kill(worker)
+        for inspector in self._inspectors:
+            self._inspectors.kill(inspector)
         for child in (self._controller, *self._nursing):
             if child is not None and child.ended is None:
                 child.process.kill()
@@ -234,8 +249,15 @@ class Supervisor:
 
     def _lose_unborn(self) -> None:
         worker, self._nursing.unborn = self._nursing.unborn, None
-        if worker is not None:
+        if isinstance(worker, Inspector):
+            self._lose_inspector(worker, time.monotonic())
+        elif worker is not None:
             self._lose(worker, time.monotonic())
+
+    def _lose_inspector(self, inspector: Inspector, now: float) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(inspector.channel)
+        self._inspectors.lose(inspector, now)
 
     def _lose(self, worker: Worker, now: float) -> None:
         with contextlib.suppress(KeyError, ValueError):
@@ -247,16 +269,18 @@ class Supervisor:
     # What the others say
 
     def _wait(self, alarms: Alarms, now: float) -> None:
-        dues = [now + _TICK_S, *self._restarts.dues(now)]
+        dues = [now + _TICK_S, *self._restarts.dues(now), *self._inspectors.dues(now)]
         if self._notifier.every_s is not None:
             dues.append(now + self._notifier.every_s / 2)
         for key, _ in self._selector.select(0 if alarms else min(dues) - now):
             if isinstance(key.fileobj, LineSocket):
                 self._hear(key.fileobj, key.data)
 
-    def _hear(self, channel: LineSocket, who: Child | Worker) -> None:
+    def _hear(self, channel: LineSocket, who: Child | Worker | Inspector) -> None:
         for message in channel.receive():
-            if isinstance(who, Worker):
+            if isinstance(who, Inspector):
+                self._inspectors.hear(who, message, time.monotonic())
+            elif isinstance(who, Worker):
                 self._hear_worker(who, message)
             elif who is self._controller:
                 self._hear_controller(who, message)
@@ -264,6 +288,8 @@ class Supervisor:
                 self._hear_nursery(who, message)
         if not channel.closed:
             channel.flush()
+        elif isinstance(who, Inspector):
+            self._lose_inspector(who, time.monotonic())
         elif isinstance(who, Worker):
             self._lose(who, time.monotonic())
         else:
@@ -272,6 +298,9 @@ class Supervisor:
     def _hear_controller(self, controller: Child, message: Mapping[str, Any]) -> None:
         if "ready" in message:
             controller.ready = self._controller_acted = True
+        if "inspect" in message:
+            wishes = {str(app): str(wish) for app, wish in message["inspect"].items()}
+            self._inspectors.take_wishes(wishes)
         worker = self._crew.get(int(message["kill"])) if "kill" in message else None
         if worker is not None:
             self._log.warning("worker killed", worker=worker.number, why="it did not confirm the routes in time")

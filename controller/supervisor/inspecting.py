@@ -1,0 +1,164 @@
+"""
+The inspectors as the supervisor keeps them: one for each app that the controller named, watched by its signs of life.
+
+An inspector that dies or falls silent takes nothing with it: its socket is gone with it, and the lane goes round.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller.lines import LineSocket
+from controller.supervisor.backoff import Backoff
+
+SILENT_S = 2.0
+"""An inspector that has shown no sign of life for so long is killed."""
+
+_LATE_S = 0.5
+"""Beyond this, time in which we ourselves did not look is nobody's silence."""
+
+_START_S = 20.0
+_MARGIN_S = 3.0
+_LINE_BYTES = 64 * 1024
+
+
+@dataclass(slots=True)
+class Inspector:
+    """One live inspector, from the moment its birth was asked for."""
+
+    number: int
+    app: str
+    wish: str
+    """What it was started for: it is replaced when the controller names something else."""
+    generation: int
+    channel: LineSocket
+    born: float
+    pid: int | None = None
+    accepting: bool = False
+    heard: float | None = None
+    """Monotonic seconds of its last sign of life; None: none yet."""
+    retires_by: float | None = None
+    killed: bool = False
+
+
+@dataclass(slots=True)
+class Inspectors:
+    """All inspectors, and which there should be."""
+
+    log: Any
+    wanted: Mapping[str, str] = field(default_factory=dict)
+    """App -> what its inspector shall be started for."""
+    _live: dict[int, Inspector] = field(default_factory=dict)
+    _backoffs: dict[str, Backoff] = field(default_factory=dict)
+    _numbers: int = 0
+    _looked: float = 0.0
+
+    def __iter__(self) -> Iterator[Inspector]:
+        return iter(tuple(self._live.values()))
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def take_wishes(self, wanted: Mapping[str, str]) -> None:
+        """Take the controller's word of what should be; a change starts anew without a pause."""
+        for app in [app for app in self._backoffs if self.wanted.get(app) != wanted.get(app)]:
+            del self._backoffs[app]
+        self.wanted = dict(wanted)
+
+    def next_missing(self, generation: int, now: float) -> str | None:
+        """Return an app that lacks an inspector of this generation and wish, and may have one now."""
+        there = {(one.app, one.wish, one.generation) for one in self if one.retires_by is None and not one.killed}
+        for app, wish in sorted(self.wanted.items()):
+            backoff = self._backoffs.get(app)
+            if (app, wish, generation) not in there and (backoff is None or now >= backoff.due):
+                return app
+        return None
+
+    def expect(self, app: str, generation: int, now: float) -> tuple[Inspector, socket.socket]:
+        """Enter an inspector; return it with the end of its channel that it shall inherit."""
+        self._numbers += 1
+        ours, theirs = socket.socketpair()
+        line = LineSocket(ours, _LINE_BYTES)
+        inspector = Inspector(self._numbers, app, self.wanted[app], generation, line, now)
+        self._live[inspector.number] = inspector
+        return inspector, theirs
+
+    def hear(self, inspector: Inspector, message: Mapping[str, Any], now: float) -> None:
+        """Take what an inspector says."""
+        inspector.heard = now
+        if "accepting" in message:
+            inspector.accepting = True
+            self.log.info("inspector serves", app=inspector.app, pid=inspector.pid)
+        elif "log" in message:
+            say = getattr(self.log, str(message["log"]), self.log.info)
+            say(str(message.get("event", ""))[:2000], inspector=inspector.app)
+
+    def retire_needless(self, limit_s: float, now: float) -> None:
+        """Let those go that nobody wants any more, and those whose successor serves."""
+        for one in self:
+            if one.retires_by is not None:
+                continue
+            if one.app not in self.wanted or self._is_succeeded(one):
+                self.retire(one, limit_s, now)
+
+    def _is_succeeded(self, old: Inspector) -> bool:
+        return any(
+            one.app == old.app and one.accepting and one.number > old.number and one.retires_by is None for one in self
+        )
+
+    def retire(self, inspector: Inspector, limit_s: float, now: float) -> None:
+        """Let an inspector finish what it has open within *limit_s* and go."""
+        if inspector.retires_by is None:
+            inspector.retires_by = now + limit_s + _MARGIN_S
+            inspector.channel.send({"retire": limit_s})
+
+    def kill_silent(self, now: float) -> None:
+        """Kill those that stand still, did not begin in time, or do not go."""
+        late = max(0.0, now - self._looked - _LATE_S) if self._looked else 0.0
+        self._looked = now
+        for one in self:
+            if one.heard is not None:
+                one.heard += late
+            if not one.killed and (why := _judge(one, now)):
+                self.log.warning("inspector killed", app=one.app, pid=one.pid, why=why)
+                self.kill(one)
+
+    def kill(self, inspector: Inspector) -> None:
+        """End an inspector at once; it is struck off when its channel closes."""
+        inspector.killed = True
+        if inspector.pid is None:
+            inspector.channel.send({"retire": 0})
+            return
+        with suppress(ProcessLookupError):
+            os.kill(inspector.pid, signal.SIGKILL)
+
+    def lose(self, inspector: Inspector, now: float) -> None:
+        """Strike one off that has ended, and see to when its successor may begin."""
+        if self._live.pop(inspector.number, None) is None:
+            return
+        inspector.channel.close()
+        if inspector.retires_by is None and inspector.app in self.wanted:
+            backoff = self._backoffs.setdefault(inspector.app, Backoff())
+            wait_s = backoff.ended(now, now - inspector.born)
+            times = backoff.failures
+            self.log.warning("inspector ended", app=inspector.app, times_in_a_row=times, starts_again_in_s=wait_s)
+
+    def dues(self, now: float) -> Iterator[float]:
+        """Return when something is to be looked at again."""
+        if self._live:
+            yield now + _LATE_S / 2
+        yield from (backoff.due for app, backoff in self._backoffs.items() if app in self.wanted and backoff.due > now)
+
+
+def _judge(one: Inspector, now: float) -> str:
+    if one.retires_by is not None and now > one.retires_by:
+        return "it did not end in time"
+    if one.heard is None:
+        return "it did not start in time" if now > one.born + _START_S else ""
+    return f"no sign of life for {SILENT_S:g} s" if now > one.heard + SILENT_S else ""
