@@ -14,7 +14,6 @@ from controller.plan.situation import Decision, Release, Rollout
 from controller.plan.slots import Filling, fill_slots
 from controller.plan.steady import serve_on
 from controller.plan.strategies.blue_green import plan_blue_green
-from controller.plan.strategies.canary import plan_canary
 from controller.plan.strategies.recreate import is_stopped, plan_recreate, plan_way_back
 from controller.plan.strategies.rolling import plan_rolling
 from controller.plan.strategies.step import Step, enter, retiring, soonest
@@ -43,12 +42,10 @@ def advance(p: Picture, release: Release, rollout: Rollout) -> Decision:
 def _strategy_step(p: Picture, release: Release, rollout: Rollout) -> Step:
     strategy = release.spec.strategy
     match strategy:
-        case Rolling():
+        case Rolling() | Canary():  # a canary is refused at validation until the table's weights are planned
             return plan_rolling(p, release, rollout)
         case BlueGreen():
             return plan_blue_green(p, release, rollout)
-        case Canary():
-            return plan_canary(p, release, rollout)
         case Recreate():
             return plan_recreate(p, release, rollout)
         case _:
