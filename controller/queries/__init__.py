@@ -1,8 +1,8 @@
 """
 What the service shows of itself: read-only views, worked out from the latest situation of each app.
 
-Knows situations, releases and the table as values; asks neither the engine nor the store, so that a list of
-a hundred apps costs a look at memory.
+Knows situations, releases and the table as values; knows nothing of the engine, the store or HTTP and asks none of
+them, so that a list of a hundred apps costs a look at memory.
 """
 
 from __future__ import annotations
