@@ -94,8 +94,8 @@ def test_who_may_ask_for_a_sync(services: Start, tmp_path: Path) -> None:
     )
     wait_for((service.desired / "readme.md").exists, 10, "the first checkout")
     repository.commit("Second", {"readme.md": "again\n"})
-    asked = service.api("POST", "/v1/sync")
-    assert asked.status_code == 202
+    asked = service.oton("sync")
+    assert asked.returncode == 0, asked.stderr
     wait_for(lambda: (service.desired / "readme.md").read_text() == "again\n", 10, "the second checkout")
     secret = (service.state / "webhook.secret").read_text().strip()
     assert service.api("POST", "/v1/sync", headers={"X-Gitlab-Token": secret}).status_code == 202
@@ -106,3 +106,4 @@ def test_without_git_a_sync_says_how_to_get_it(service: Service) -> None:
     answer = service.api("POST", "/v1/sync")
     assert answer.status_code == 409
     assert "OTON_GIT_URL" in answer.json()["detail"]
+    assert service.oton("sync").returncode == 5
