@@ -23,6 +23,7 @@ from controller.clock import SystemClock
 from controller.control import Control
 from controller.engine.docker import DockerEngine
 from controller.errors import ControllerError, Refused
+from controller.inspection import Inspection
 from controller.intake.desired import Desired
 from controller.lock import Lock
 from controller.loop.chores import Chores
@@ -41,6 +42,7 @@ from controller.publisher import Publisher
 from controller.queries import ReadModel
 from controller.settings import Settings, configure_logging, load_instance
 from controller.sources import Sources, open_sources
+from controller.store.events import Level
 from controller.store.store import Store
 from controller.vault import ONE_OFF, Vault, open_vault
 
@@ -65,6 +67,7 @@ class House:
     orders: Orders
     vault: Vault
     sources: Sources
+    inspection: Inspection
 
 
 def run_controller(settings: Settings, control_fd: int) -> int:
@@ -101,6 +104,8 @@ def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) ->
     control = Control(control_fd, on_roster=house.publisher.set_roster, on_gone=threads.stop.set)
     house.publisher.kill = control.kill
     house.publisher.on_refused = house.probes.doubt
+    house.publisher.on_limit = house.inspection.note_missed
+    house.inspection.wish = control.inspect
     bell.ring_with(house.workers.ring)
     listener = open_socket(settings.socket)
     _start_edges(house, control, threads)
@@ -138,6 +143,7 @@ def _restore(settings: Settings) -> None:
 def _start_edges(house: House, control: Control, threads: Threads) -> None:
     threads.start("control", control.run)
     threads.start("publisher", house.publisher.run)
+    threads.start("inspection", house.inspection.run)
     threads.start("probes", house.probes.run)
     threads.start("desired", house.desired.run)
     if house.sources.checkout is not None:
@@ -193,6 +199,8 @@ def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, 
     )
     workers = Workers(Queue(), ports, _known(store, desired, publisher, engine))
     orders = Orders(store, desired, ring, clock)
+    inspection = Inspection(settings.state, table=publisher.table, note=_noter(store))
+    model.remark = inspection.remark
     return House(
         store=store,
         engine=engine,
@@ -204,7 +212,19 @@ def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, 
         orders=orders,
         vault=vault,
         sources=sources,
+        inspection=inspection,
     )
+
+
+def _noter(store: Store) -> Callable[[str, str, str], None]:
+    def note(app: str, level: str, text: str) -> None:
+        known: Level = "error" if level == "error" else "warning" if level == "warning" else "info"
+        try:
+            store.add_event(app, "inspector", known, text)
+        except ControllerError as error:
+            log.warning("an event could not be stored", app=app, text=text, why=str(error))
+
+    return note
 
 
 def _watch(model: ReadModel, desired: Desired) -> Any:
@@ -258,6 +278,7 @@ def _parts(house: House, settings: Settings, instance: str, clock: SystemClock, 
         findings=lambda: (check_vault(house.vault), *check_git(house.sources.checkout, clock.now().wall)),
         source=house.sources.checkout,
         webhook=house.sources.webhook,
+        inspection=house.inspection,
         archive=Archive(place, house.store, end),
     )
 

@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("ports",),
     ("intake", "engine", "probe", "store", "publisher", "tls", "control", "proxy", "vault", "checkout"),
     ("loop", "supervisor"),
-    ("queries", "orders", "sources", "archive"),
+    ("queries", "orders", "sources", "archive", "inspection"),
     ("api", "dashboard", "cli"),
     ("app",),
     ("__main__",),

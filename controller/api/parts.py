@@ -88,6 +88,8 @@ class Parts:
     """The Git checkout that the watched directory is; None: it is none."""
     webhook: Any = None
     """Verifies who calls for the checkout to look at its remote."""
+    inspection: Any = None
+    """Records what inspected apps are asked and answer."""
     archive: Any = None
     """Saves and stages backups."""
     findings: Callable[[], Sequence[Any]] = tuple

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from controller.api import (
     apps,
     backups,
+    captures,
     documents,
     events,
     logs,
@@ -60,6 +61,7 @@ def build_api(parts: Parts) -> FastAPI:
     api.include_router(apps.build_router(parts))
     api.include_router(logs.build_router(parts, threads))
     api.include_router(shell.build_router(parts, threads))
+    api.include_router(captures.build_router(parts, threads))
     api.include_router(secrets.build_router(parts))
     api.include_router(secrets.build_key_router(parts))
     api.include_router(tokens.build_router(parts))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from controller.lines import LineSocket
+from controller.lines import LINE_BYTES, LineSocket
 from controller.publisher.peers import Peer
 
 SOCKET = "feed.sock"
@@ -47,8 +47,17 @@ class FeedServer:
     *lock* guards every line's buffers, since other threads send as well.
     """
 
-    def __init__(self, folder: Path, lock: threading.RLock, listener: Listener) -> None:
-        self._place = folder / SOCKET
+    def __init__(
+        self,
+        folder: Path,
+        lock: threading.RLock,
+        listener: Listener,
+        *,
+        name: str = SOCKET,
+        line_bytes: int = LINE_BYTES,
+    ) -> None:
+        self._place = folder / name
+        self._line_bytes = line_bytes
         self._lock = lock
         self._listener = listener
         self._wake: socket.socket | None = None
@@ -107,7 +116,7 @@ class FeedServer:
 
     def _welcome(self, selector: selectors.BaseSelector, door: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            line = LineSocket(door.accept()[0])
+            line = LineSocket(door.accept()[0], self._line_bytes)
             selector.register(line, selectors.EVENT_READ, Caller(line))
 
     def _hear(self, caller: Caller) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from controller.plan.situation import Answer, Decision, Situation
@@ -28,6 +28,8 @@ class ReadModel:
         self._lock = threading.Lock()
         self._seen: dict[str, Seen] = {}
         self._orders: dict[str, deque[OrderLine]] = {}
+        self.remark: Callable[[str], str] = lambda _app: ""
+        """What other rooms want a person to know of an app that has nothing to say itself."""
 
     def put(self, app: str, situation: Situation, decision: Decision) -> None:
         """Take over what a pass saw and decided."""
@@ -69,12 +71,15 @@ class ReadModel:
 
     def rows(self) -> list[Row]:
         """Return one status row for each app, by name."""
-        return [render_row(seen) for app in self.apps() if (seen := self.seen(app)) is not None]
+        return [self._remark(render_row(seen)) for app in self.apps() if (seen := self.seen(app)) is not None]
 
     def app(self, app: str) -> Row | None:
         """Return the full view of one app; None where there is none."""
         seen = self.seen(app)
-        return None if seen is None else render_app(seen, self.orders(app))
+        return None if seen is None else self._remark(render_app(seen, self.orders(app)))
+
+    def _remark(self, row: Row) -> Row:
+        return row | {"message": row["message"] or self.remark(str(row["app"]))}
 
     def routes(self) -> list[Row]:
         """Return one row for each rule of the table."""

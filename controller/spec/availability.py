@@ -10,10 +10,6 @@ from controller.spec.model import AppSpec
 NOT_YET = frozenset(
     {
         "strategy.canary",
-        "proxy.assets",
-        "proxy.inspect",
-        "proxy.inspect_required",
-        "proxy.addons",
     }
 )
 """Dotted fields that are answered with "not available yet" where a file asks for them."""
