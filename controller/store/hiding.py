@@ -7,7 +7,7 @@ Pure: values in, values out.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Iterable
 from urllib.parse import quote
 
 MASK = "***"
@@ -15,7 +15,10 @@ SHORTEST_MASKED = 4
 """Shorter values would turn every log into stars, and hide nothing."""
 SHORTEST_CUT = 8
 """So much of a value's beginning is hidden too where a text was cut off in the middle of it."""
-_CUT = ("", "\n", "…", "...")
+_CUT = ("\n", "…", "...")
+
+Hidden = tuple[str, ...]
+"""Texts to be hidden, the longest first."""
 
 
 def forms_of(value: str) -> frozenset[str]:
@@ -26,12 +29,20 @@ def forms_of(value: str) -> frozenset[str]:
     return frozenset(one for one in found if len(one) >= SHORTEST_MASKED)
 
 
-def hide(text: str, hidden: Collection[str]) -> str:
+def list_hidden(values: Iterable[str]) -> Hidden:
+    """Return all that has to be hidden for *values*, the longest first, so that none leaves a rest of another."""
+    found = frozenset[str]().union(*(forms_of(value) for value in values))
+    return tuple(sorted(found, key=lambda form: (-len(form), form)))
+
+
+def hide(text: str, hidden: Hidden) -> str:
     """Return *text* with each of *hidden*, and each that a cut left the beginning of, as `***`."""
-    for one in sorted(hidden, key=lambda form: (-len(form), form)):
-        text = text.replace(one, MASK)
-    for one in sorted(hidden, key=lambda form: (-len(form), form)):
-        text = _hide_cut(text, one)
+    for one in hidden:
+        if one in text:
+            text = text.replace(one, MASK)
+    for one in hidden:
+        if one[:SHORTEST_CUT] in text:
+            text = _hide_cut(text, one)
     return text
 
 
@@ -51,4 +62,4 @@ def _hide_cut(text: str, hidden: str) -> str:
 
 
 def _is_cut(text: str, end: int) -> bool:
-    return end == len(text) or text.startswith(_CUT[1:], end)
+    return end == len(text) or text.startswith(_CUT, end)

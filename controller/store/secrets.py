@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from sqlalchemy import select, update
 from controller.clock import Clock
 from controller.errors import Refused
 from controller.store.counters import Counters
-from controller.store.hiding import forms_of, hide
+from controller.store.hiding import Hidden, hide, list_hidden
 from controller.store.keyfile import Key, load_keys, make_key, save_keys
 from controller.store.schema import SecretRow
 from controller.store.statements import put_row
@@ -67,6 +67,7 @@ class Secrets:
         self._apps: _Apps = MappingProxyType({})
         self._open: dict[tuple[str, str, int], str] = {}
         self._retired: dict[str, tuple[str, ...]] = {}
+        self._masks: dict[str, tuple[Mapping[str, _Sealed], tuple[str, ...], Hidden]] = {}
         self._gate = threading.Lock()
         thread.on_open(self._read_all)
 
@@ -105,7 +106,9 @@ class Secrets:
 
     def mask(self, app: str, text: str) -> str:
         """Return *text* with every known value of the app's secrets, and every long line of one, as `***`."""
-        return hide(text, self._hidden(app)) if text else text
+        if not text or (app not in self._apps and app not in self._retired):
+            return text
+        return hide(text, self._hidden(app))
 
     def rotate_key(self) -> str:
         """Encrypt everything with a new key, drop the old ones and return the new one's id."""
@@ -120,15 +123,19 @@ class Secrets:
                 self._open[at] = value
         return value
 
-    def _hidden(self, app: str) -> frozenset[str]:
-        found: set[str] = set()
-        for kept in self._apps.get(app, {}).values():
-            try:
-                value = self._value(app, kept)
-            except Refused:
-                continue  # its key is gone, so no container can have the value either
-            found |= forms_of(value)
-        return frozenset(found).union(*(forms_of(value) for value in self._retired.get(app, ())))
+    def _hidden(self, app: str) -> Hidden:
+        kept, retired = self._apps.get(app, {}), self._retired.get(app, ())
+        known = self._masks.get(app)
+        # Logs ask for each line: what is hidden is worked out once for as long as nothing changes.
+        if known is None or known[0] is not kept or known[1] is not retired:
+            known = (kept, retired, list_hidden([*self._open_values(app, kept), *retired]))
+            self._masks[app] = known
+        return known[2]
+
+    def _open_values(self, app: str, kept: Mapping[str, _Sealed]) -> Iterator[str]:
+        for one in kept.values():
+            with suppress(Refused):  # its key is gone, so no container can have the value either
+                yield self._value(app, one)
 
     def _key(self, key_id: str) -> Key:
         for key in self._load_keys():
