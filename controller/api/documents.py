@@ -18,7 +18,7 @@ def build_router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get(PATH)
-    async def openapi(request: Request, _: Who) -> dict[str, Any]:
+    def openapi(request: Request, _: Who) -> dict[str, Any]:
         document: dict[str, Any] = request.app.openapi()
         return document
 

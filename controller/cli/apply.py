@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from controller.cli.client import Client, app_path
-from controller.cli.follow import End, Watch, follow_all
+from controller.cli.ends import End
+from controller.cli.follow import Watch, follow_all
 from controller.cli.options import Form, NoWait, Output, Timeout, read_duration, target
 from controller.cli.progress import report, screen, with_name
 from controller.cli.show import cell, out, print_data, say

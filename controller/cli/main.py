@@ -106,7 +106,7 @@ def render_help() -> str:
     for title, verbs in GROUPS.items():
         lines += ["", f"{title}:"]
         lines += [f"  {name.ljust(width)}  {text}" for name, (_, text) in verbs.items()]
-    lines += ["", "oton VERB --help says more. Exit codes, settings and the spec: docs/."]
+    lines += ["", "oton VERB --help says more; oton --install-completion teaches your shell."]
     return "\n".join(lines) + "\n"
 
 

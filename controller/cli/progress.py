@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from controller.cli.follow import End, Screen
+from controller.cli.ends import End
+from controller.cli.follow import Screen
 from controller.cli.show import plain, say, say_all, use_colour
 
 
