@@ -16,7 +16,7 @@ from controller.plan.steady import serve_on
 from controller.plan.strategies.blue_green import plan_blue_green
 from controller.plan.strategies.recreate import is_stopped, plan_recreate, plan_way_back
 from controller.plan.strategies.rolling import plan_rolling
-from controller.plan.strategies.step import Step, enter, retiring, soonest
+from controller.plan.strategies.step import Step, assets_s, enter, retiring, soonest
 from controller.spec.model import BlueGreen, Canary, Recreate, Rolling
 from controller.world.model import Replica
 
@@ -196,6 +196,7 @@ def _leave_old(p: Picture, release: Release, filling: Filling, old: tuple[Replic
         retire=(*filling.retire, *retiring(tuple(r for r in old if r not in rest and r not in stopped), why)),
         fill=filling.operations,
         drain_s=previous.spec.drain if previous else release.spec.drain,
+        assets_s=assets_s(p, release),
     )
 
 

@@ -48,6 +48,8 @@ class Course:
     mode: Mode = "serve"
     hold_s: float = 30.0
     drain_s: float = 30.0
+    assets_s: float = 0.0
+    """How long those that leave are still asked for old assets, before they drain."""
     because: str = ""
     """Why the routes change, if they do."""
     coming: tuple[Rule, ...] = ()
@@ -58,7 +60,7 @@ class Course:
 def carry_out(p: Picture, course: Course, memory: Memory, notes: tuple[Note, ...] = ()) -> Decision:
     """Return the operations of *course* that are safe now, and when to look again."""
     leaving = (*course.rest, *(r for r, _ in course.park), *(r for r, _ in course.retire))
-    memory = _note_drains(p, memory, leaving, course.drain_s)
+    memory = _note_drains(p, memory, leaving, course.assets_s + course.drain_s)
     routes = _routes(p, course, memory, leaving)
     publish: tuple[Operation, ...] = ()
     if routes != p.s.world.routing.published:
@@ -69,8 +71,9 @@ def carry_out(p: Picture, course: Course, memory: Memory, notes: tuple[Note, ...
         operation, wait = _let_go(p, routes, replica, why, is_parked=(replica, why) in course.park)
         stops += [operation] if operation else []
         waits.append(wait)
-    left = (until.steady + SLACK_S - p.s.now.steady for until in memory.drains.values())
-    waits += [wait for wait in left if wait > 0]
+    for until in memory.drains.values():
+        left_s = until.steady - p.s.now.steady
+        waits += [wait for wait in (left_s + SLACK_S, left_s - course.drain_s) if wait > 0]
     due = [max(0.02, w) for w in waits if w is not None]
     return Decision(
         memory=memory,
@@ -94,7 +97,7 @@ def _routes(p: Picture, course: Course, memory: Memory, leaving: Iterable[Replic
     upstreams += [_upstream(p, r, "preview") for r in course.preview]
     named = {u.id for u in upstreams}
     for replica in (*leaving, *p.replicas):
-        if replica.id not in named and (upstream := _farewell(p, replica, memory)):
+        if replica.id not in named and (upstream := _farewell(p, course, replica, memory)):
             upstreams.append(upstream)
             named.add(replica.id)
     if course.rules_of is None:
@@ -133,7 +136,7 @@ def serving_release(p: Picture, replica: Replica) -> int:
     return live.number if live is not None and live.container_digest == replica.digest else replica.release
 
 
-def _farewell(p: Picture, replica: Replica, memory: Memory) -> Upstream | None:
+def _farewell(p: Picture, course: Course, replica: Replica, memory: Memory) -> Upstream | None:
     """Return the entry of a replica that takes no new requests; None once nothing of it is left."""
     was = p.entry(replica)
     if was is None or p.is_leaving(replica):
@@ -142,6 +145,9 @@ def _farewell(p: Picture, replica: Replica, memory: Memory) -> Upstream | None:
         return replace(was, state="gone", until=None)
     until = memory.drains.get(replica.id)
     limit = until.steady if until else p.s.now.steady
+    is_old = p.target is not None and replica.digest != p.target.container_digest
+    if course.assets_s and is_old and was.state in ("ready", "assets") and p.s.now.steady < limit - course.drain_s:
+        return replace(was, state="assets", until=None)
     is_confirmed = (seen := p.confirmed_entry(replica)) is not None and seen.state == "draining"
     is_over = replica.id in p.s.world.routing.drained or p.s.now.steady > limit + SLACK_S
     if was.state == "draining" and is_confirmed and is_over:

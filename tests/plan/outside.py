@@ -265,7 +265,7 @@ class Outside:
         live, memory = p.live, p.s.memory
         if p.target is not None and _may_be_without(p.target.spec):
             return  # the person asked for it
-        if live is None or p.s.standing.gone or memory.maintenance is not None:
+        if live is None or live.spec.replicas == 0 or p.s.standing.gone or memory.maintenance is not None:
             return
         if routes is None or routes.mode != "serve":
             if routes is None and live.spec.routes:

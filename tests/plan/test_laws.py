@@ -30,9 +30,11 @@ def specs() -> st.SearchStrategy[AppSpec]:
             fields["before"] = {"command": "migrate"}
         if extra & 4:
             fields["environment"] = {"A": str(extra)}
+        if extra & 8:
+            fields["proxy"] = {"assets": ["/static"]}
         return a_spec(**fields)
 
-    return st.builds(build, st.sampled_from(IMAGES), st.integers(0, 3), st.sampled_from(STRATEGIES), st.integers(0, 7))
+    return st.builds(build, st.sampled_from(IMAGES), st.integers(0, 3), st.sampled_from(STRATEGIES), st.integers(0, 15))
 
 
 VERBS = ("rollback", "abort", "promote", "retry", "restart", "unpin", "suspend", "resume", "apply")

@@ -268,6 +268,44 @@ def test_suspended_moves_nothing_but_takes_the_dead_out_of_the_table() -> None:
     assert serving(outside) == "shop:2"
 
 
+@pytest.mark.parametrize("strategy", ["rolling", "blue_green"])
+def test_old_assets_are_asked_of_the_old_release_for_the_whole_drain_before_it_stops(strategy: str) -> None:
+    assets = {"assets": ["/static"]}
+    fields: dict[str, object] = {"strategy": strategy, "proxy": assets, "drain": "40s"}
+    outside = an_outside(**fields)
+    outside.ask(a_spec(image="shop:2", **fields))
+    for _ in range(12):
+        outside.pass_once()
+        outside.react()
+        outside.pass_time(0.05)
+    assert serving(outside) == "shop:2"
+    old = next(r for r in outside.replicas if r.release == 1)
+    routes = outside.situation.world.routing.confirmed
+    assert routes is not None
+    assert {u.id: u.state for u in routes.upstreams}[old.id] == "assets"
+    outside.pass_time(41)
+    outside.pass_once()
+    routes = outside.situation.world.routing.published
+    assert routes is not None
+    assert {u.id: u.state for u in routes.upstreams}[old.id] == "draining"
+    outside.settle_down()
+    outside.check_rest()
+
+
+def test_what_failed_is_never_asked_for_assets() -> None:
+    assets = {"assets": ["/static"]}
+    outside = an_outside(proxy=assets)
+    outside.ask(a_spec(image="sour:1", bake="30s", proxy=assets))
+    for _ in range(60):
+        outside.pass_once()
+        outside.react()
+        routes = outside.situation.world.routing.published
+        assert routes is None or not [u for u in routes.upstreams if u.state == "assets" and u.release == 2]
+        outside.pass_time(0.05)
+    outside.settle_down()
+    assert serving(outside) == "shop:1"
+
+
 def test_a_spec_may_suspend_its_app_and_let_it_go_again() -> None:
     outside = an_outside(replicas=1)
     outside.ask(a_spec(image="shop:2", suspend=True))

@@ -11,6 +11,7 @@ from controller.plan.slots import Filling, fill_slots
 from controller.plan.strategies.rolling import plan_rolling
 from controller.plan.strategies.step import (
     Step,
+    assets_s,
     coming_rules,
     deadline_s,
     enter,
@@ -92,6 +93,7 @@ def _switch(p: Picture, release: Release, rollout: Rollout, green: Filling) -> S
         ),
         fill=green.operations,
         drain_s=(p.live or release).spec.drain,
+        assets_s=assets_s(p, release),
         because=f"switch to release {release.number}",
     )
     return Step(course=course, rollout=rollout, is_final=True)

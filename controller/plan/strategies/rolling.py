@@ -10,6 +10,7 @@ from controller.plan.situation import Release, Rollout
 from controller.plan.slots import fill_slots
 from controller.plan.strategies.step import (
     Step,
+    assets_s,
     coming_rules,
     deadline_s,
     retiring,
@@ -65,6 +66,7 @@ def plan_rolling(p: Picture, release: Release, rollout: Rollout) -> Step:
         retire=(*filling.retire, *retiring(tuple(r for r in gone if r not in resting), why)),
         fill=filling.operations,
         drain_s=(p.live or release).spec.drain,
+        assets_s=assets_s(p, release),
         coming=() if is_final else coming_rules(p, release),
         look_again_s=soonest(filling.look_again_s, deadline_s(p, rollout)),
     )

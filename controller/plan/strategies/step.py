@@ -64,6 +64,15 @@ def rules_now(p: Picture, release: Release) -> Release:
     return p.live or release
 
 
+def assets_s(p: Picture, release: Release) -> float:
+    """Return for how many seconds the old release is asked for assets that the new one does not have."""
+    rollout = p.s.memory.rollout
+    is_one_sided = release.spec.strategy.type == "recreate" or rollout is None
+    if is_one_sided or not release.spec.proxy.assets or (rollout and (rollout.failing or rollout.kind == "undo")):
+        return 0.0
+    return max((p.live or release).spec.drain, getattr(release.spec.strategy, "keep_old", 0.0))
+
+
 def soonest(*waits: float | None) -> float | None:
     """Return the shortest of the waits that there are."""
     known = [w for w in waits if w is not None]
