@@ -22,6 +22,8 @@ LOCAL = "local"
 """The folder of the checkout whose specs do not come from Git; Git is told to ignore it."""
 SYNCED = "refs/oton/synced"
 """Where we last moved the work tree to; what stands beyond it is a person's."""
+FOLLOWED = "refs/oton/branch"
+"""Points to the branch that we moved it on."""
 SHOWN_FILES = 3
 SOON_S = 1.0
 """Between two looks at the remote, however often somebody asks."""
@@ -182,8 +184,8 @@ class Checkout:
             more = f" and {len(changed) - SHOWN_FILES} more" if len(changed) > SHOWN_FILES else ""
             files = ", ".join(changed[:SHOWN_FILES]) + more
             return f"changed by hand and not committed: {files}; commit and push it, or: git -C {self._root} restore ."
-        on = self._git.run("rev-parse", "--abbrev-ref", "HEAD").strip()
-        if head != target and on != branch:
+        on = self._checked_out()
+        if head != target and on not in (branch, self._followed()):
             there = f"branch {on} is" if on != "HEAD" else "a single commit is"
             return f"{there} checked out; back to the service's branch with: git -C {self._root} switch {branch}"
         is_behind = self._git.says("merge-base", "--is-ancestor", head, target)
@@ -197,6 +199,15 @@ class Checkout:
             return ""
         return f"the repository has no folder {self._folder}; put it there, or change OTON_GIT_PATH"
 
+    def _checked_out(self) -> str:
+        """Return the branch that is checked out; HEAD where it is none."""
+        return self._git.run("rev-parse", "--abbrev-ref", "HEAD").strip()
+
+    def _followed(self) -> str:
+        """Return the branch that we followed last: one that the setting has changed since is ours to leave."""
+        is_there = self._git.says("symbolic-ref", "-q", FOLLOWED)
+        return self._git.run("symbolic-ref", "--short", FOLLOWED).strip() if is_there else ""
+
     def _synced(self) -> str:
         is_there = self._git.says("rev-parse", "--verify", "-q", SYNCED)
         return self._git.run("rev-parse", SYNCED).strip() if is_there else ""
@@ -205,11 +216,12 @@ class Checkout:
         """Move the work tree; git itself refuses where that would overwrite what nobody committed."""
         is_forced = bool(head) and not self._git.says("merge-base", "--is-ancestor", head, target)
         with self.listeners.quiet():
-            if head:
+            if head and self._checked_out() == branch:
                 self._git.run("reset", "--quiet", "--keep", target, limit_s=FAR_S)
             else:
                 self._git.run("checkout", "--quiet", "-B", branch, target, limit_s=FAR_S)
             self._git.run("update-ref", SYNCED, target)
+            self._git.run("symbolic-ref", FOLLOWED, f"refs/heads/{branch}")
             self._take_stock()
         commit = self.state.commit
         text = f"checked out {commit.short} of {branch}: {commit.author}: {commit.subject}" if commit else ""

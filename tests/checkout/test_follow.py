@@ -219,6 +219,20 @@ def test_a_branch_can_be_named(tmp_path: Path, repository: Repository) -> None:
     assert "none" in missing.follow()
 
 
+def test_another_branch_in_the_settings_is_switched_to_and_nothing_is_lost(
+    following: Following, repository: Repository
+) -> None:
+    git(repository.work, "checkout", "-q", "-b", "live")
+    repository.commit("For live", {"shop.yaml": "name: shop\nreplicas: 7\n"}, push=False)
+    git(repository.work, "push", "-q", "origin", "live")
+    main = following.head
+    moved = Following(following.root, repository.url, branch="live")
+    assert moved.follow() == ""
+    assert moved.text("shop.yaml").endswith("7\n")
+    assert git(following.root, "rev-parse", "--abbrev-ref", "HEAD").strip() == "live"
+    assert git(following.root, "rev-parse", "main").strip() == main
+
+
 def test_an_empty_repository_is_no_fault_of_ours(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     following = Following(tmp_path / "desired", Repository(tmp_path / "empty").url)
