@@ -103,24 +103,22 @@ class Request:
         """Return the head that a replica gets."""
         fields, sender = self.fields, self.sender
         target = self.target
-        tail: bytes
+        prefix = b""
         if rule.strip and rule.path != "/":
-            prefix = rule.path.rstrip("/").encode()
-            target = target[len(prefix) :]
+            stripped = rule.path.rstrip("/").encode()
+            target = target[len(stripped) :]
             if target[:1] != b"/":
                 target = b"/" + target
-            tail = b"\r\nX-Forwarded-Prefix: " + prefix + b"\r\nX-Request-ID: "
-        else:
-            tail = b"\r\nX-Request-ID: "
+            prefix = b"X-Forwarded-Prefix: " + stripped + b"\r\n"
         block = fields.block if edit is None else edit.apply(fields.block)
         if fields.has_body or upgrade or fields.length is not None:
             block += self._framing(upgrade)
         host = fields.host
-        told = self._trusted_lines() if sender.trusted else sender.forwarded
+        told = self._trusted_lines() if sender.trusted else b"%bX-Forwarded-Host: %b\r\n" % (sender.forwarded, host)
         return b"".join(
             (
                 self.method, b" ", target, b" HTTP/1.1\r\nHost: ", host, b"\r\n", block,
-                told, b"X-Forwarded-Host: ", host, tail, self.id, b"\r\n\r\n",
+                told, prefix, b"X-Request-ID: ", self.id, b"\r\n\r\n",
             )
         )  # fmt: skip
 
@@ -132,17 +130,11 @@ class Request:
         return b"Content-Length: %d\r\n" % (self.fields.length or 0)
 
     def _trusted_lines(self) -> bytes:
-        """Return what a trusted proxy told, with its own address added and gaps filled; X-Forwarded-Host is ours."""
-        lines: list[bytes] = []
-        names = {b"x-forwarded-for", b"x-forwarded-host"}
-        for line in self.fields.forwarded:
-            name = line.partition(b":")[0].lower()
-            if name not in (b"x-forwarded-for", b"x-forwarded-host"):
-                lines.append(line)
-                names.add(name)
+        """Return what a trusted proxy told, with its own address added and gaps filled."""
+        told = {line.partition(b":")[0].lower(): line for line in self.fields.forwarded}
         chain = self.fields.forwarded_for
         own = self.sender.address.encode()
-        lines.append(b"X-Forwarded-For: " + (chain + b", " + own if chain else own))
-        ours = self.sender.forwarded.split(b"\r\n")[:-1]
-        lines += [line for line in ours if line.partition(b":")[0].lower() not in names]
-        return b"\r\n".join(lines) + b"\r\n"
+        told[b"x-forwarded-for"] = b"X-Forwarded-For: " + (chain + b", " + own if chain else own)
+        for line in (*self.sender.forwarded.split(b"\r\n")[:-1], b"X-Forwarded-Host: " + self.fields.host):
+            told.setdefault(line.partition(b":")[0].lower(), line)
+        return b"\r\n".join(told.values()) + b"\r\n"

@@ -85,6 +85,11 @@ def test_an_upload_and_a_download_of_a_gibibyte(worker: tuple[int, int]) -> None
     assert peak_kb(pid) - before < ROOM_KB
 
 
+def send_a_gibibyte(caller: Caller) -> None:
+    for _ in range(GIBIBYTE // PIECE):
+        caller.send(bytes(PIECE))
+
+
 def test_a_websocket_frame_of_a_gibibyte(worker: tuple[int, int]) -> None:
     port, pid = worker
     with Caller(port) as caller:
@@ -93,9 +98,7 @@ def test_a_websocket_frame_of_a_gibibyte(worker: tuple[int, int]) -> None:
         assert caller.reply().status == 101
         before = peak_kb(pid)
         caller.send(b"\x82\xff" + GIBIBYTE.to_bytes(8, "big") + b"\0\0\0\0")
-        threading.Thread(
-            target=lambda: [caller.send(bytes(PIECE)) for _ in range(GIBIBYTE // PIECE)], daemon=True
-        ).start()
+        threading.Thread(target=send_a_gibibyte, args=(caller,), daemon=True).start()
         left = GIBIBYTE + 14
         space = bytearray(PIECE)
         while left:

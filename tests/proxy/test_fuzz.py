@@ -163,7 +163,7 @@ def test_chunks_are_read_alike_however_they_arrive(raw: bytes, size: int) -> Non
 def test_answers_are_read_alike_the_second_time(lines: list[bytes]) -> None:
     reader = AnswerReader(200)
     raw = b"HTTP/1.1 200 OK\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
-    seen = []
+    seen: list[object] = []
     for _ in range(2):
         try:
             found = reader.read(raw)

@@ -41,7 +41,8 @@ def test_a_replica_is_told_who_asks_and_how(lane: Lane) -> None:
 
 def test_a_trusted_proxy_is_believed_and_added() -> None:
     with a_lane(trusted_proxies=("127.0.0.0/8",)) as lane:
-        head = head_of(lane, "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https")
+        head = head_of(lane, "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https", "X-Forwarded-Host: public.example")
+        assert "X-Forwarded-Host: public.example\r\n" in head
         assert "X-Forwarded-For: 1.2.3.4, 127.0.0.1\r\n" in head
         assert "X-Forwarded-Proto: https\r\n" in head
         assert head.count("X-Forwarded-Proto") == 1
