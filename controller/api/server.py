@@ -27,6 +27,7 @@ from controller.api import (
     specs,
     sync,
     tokens,
+    top,
 )
 from controller.api.auth import Gate
 from controller.api.parts import Parts
@@ -65,6 +66,7 @@ def build_api(parts: Parts) -> FastAPI:
     api.include_router(secrets.build_router(parts))
     api.include_router(secrets.build_key_router(parts))
     api.include_router(tokens.build_router(parts))
+    api.include_router(top.build_router(parts))
     api.include_router(sync.build_router(parts))
     api.include_router(backups.build_router(parts))
     api.include_router(events.build_router(parts.ledger, api.state.wakers))

@@ -124,8 +124,10 @@ class Hose[T]:
 class Following(StreamingResponse):
     """A stream with something to close at its end, also where the client went before the first byte."""
 
-    def __init__(self, body: AsyncIterator[str | bytes], close: Callable[[], None], media_type: str) -> None:
-        super().__init__(body, media_type=media_type, headers={"Cache-Control": "no-store"})
+    def __init__(
+        self, body: AsyncIterator[str | bytes], close: Callable[[], None], media_type: str, status_code: int = 200
+    ) -> None:
+        super().__init__(body, status_code, media_type=media_type, headers={"Cache-Control": "no-store"})
         self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -48,6 +48,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "history": ("status:history", "releases of an app: what, who, when, why, outcome"),
         "logs": ("logs:logs", "logs of all replicas"),
         "capture": ("capture:capture", "record an inspected app's requests as HAR"),
+        "top": ("top:top", "live requests, errors and latency per app and release"),
         "events": ("logs:events", "what the controller saw, decided and did"),
         "routes": ("service:routes", "the table; `routes explain URL`: what a URL would get"),
         "schema": ("offline:schema", "JSON Schema of the spec, for editors"),

@@ -118,6 +118,27 @@ def test_diff_is_1_where_something_would_change(oton: Oton, tmp_path: Path) -> N
     assert oton("diff", str(file)).code == 2
 
 
+def test_top_shows_what_happened_between_two_looks(stage: Stage, oton: Oton, monkeypatch: pytest.MonkeyPatch) -> None:
+    def counted(count: int, errors: int, buckets: list[int]) -> dict[str, object]:
+        row = {"app": "alpha", "release": 2, "seconds": 0.1, "bytes_in": 0, "bytes_out": count * 1000}
+        return {
+            "requests": [
+                row | {"class": 2, "count": count - errors, "buckets": buckets},
+                row | {"class": 5, "count": errors, "buckets": [0, 0, 0]},
+            ],
+            "bounds": [0.01, 0.1],
+            "active": [{"app": "alpha", "requests": 3, "held": 1}],
+        }
+
+    looks = iter([counted(100, 0, [100, 0, 0]), counted(300, 20, [200, 80, 0])])
+    monkeypatch.setattr(stage.publisher, "counters", lambda: next(looks))
+    monkeypatch.setattr("controller.cli.top.SPAN_S", 0.01)
+    [row] = oton("top", "--once", "-o", "json").json
+    assert (row["app"], row["release"], row["error_rate"], row["requests"]) == ("alpha", 2, 0.1, 300)
+    assert (row["p50_s"], row["p95_s"], row["open"], row["held"]) == (0.01, 0.1, 3, 1)
+    assert row["per_s"] > 0
+
+
 def test_watching_prints_one_object_a_line(stage: Stage, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "controller", "--host", f"unix://{stage.socket}", "status", "beta", "-w", "-o", "json"],
