@@ -103,6 +103,7 @@ class App:
         self.marks: dict[str, int | str] = {}
         """What a cookie may say now, and what it stands for; empty where clients are not kept anywhere."""
         self._key = ""
+        self._values: dict[str, str] = {}
         self._pools: dict[str, Pool] = {}
         self._usable: dict[Group, list[Pool]] = {"live": [], "preview": []}
         self._assets: list[Pool] = []
@@ -125,6 +126,7 @@ class App:
         # First who may be picked, then who must go: what is asked anew must not meet a leaver again.
         self._sort()
         self._key = key
+        self._values = {}
         self.marks = {}
         if self.routes.policy.sticky or self.routes.weights:
             self.marks = dict(sticky_index(key, {u.release for u in self.routes.upstreams}, wanted))
@@ -238,9 +240,11 @@ class App:
 
     def _tell_drained(self, pool: Pool) -> None:
         name = pool.upstream.id
+        if self._pools.get(name) is not pool:
+            return  # its id is another address by now, which may well be in use
         if pool.reported >= 0:
             self.shop.report({"kind": "drained", "app": self.name, "upstream": name, "version": pool.reported})
-        if self._pools.get(name) is pool and all(upstream.id != name for upstream in self.routes.upstreams):
+        if all(upstream.id != name for upstream in self.routes.upstreams):
             del self._pools[name]
 
     def is_over(self) -> bool:
@@ -308,7 +312,11 @@ class App:
     def mark_of(self, pool: Pool) -> str:
         """Return what a client's cookie has to say so that it comes back to *pool*, or to its release."""
         upstream = pool.upstream
-        return sticky_value(self._key, upstream.release, upstream.id if self.routes.policy.sticky else None)
+        value = self._values.get(upstream.id)
+        if value is None:
+            value = sticky_value(self._key, upstream.release, upstream.id if self.routes.policy.sticky else None)
+            self._values[upstream.id] = value
+        return value
 
     def pick_assets(self) -> Pool | None:
         """Return an upstream of the old release that is kept for its assets."""

@@ -142,6 +142,9 @@ class Exchange(Answering):
 
     def _again(self, avoid: Pool | None) -> None:
         self.sent = False
+        # What its last upstream said of leaving does not hold on the next.
+        self._leave = None
+        self._leave_due = self._end_due = self._cap = NEVER
         if self.app.routes.mode == "hold" and self.rule.group == "live":
             self._hold(self.app, monotonic())
         else:

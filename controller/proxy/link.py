@@ -10,6 +10,8 @@ from controller.proxy.framing import BadMessage
 from controller.proxy.limits import Limits
 from controller.proxy.replies import Answer, AnswerReader
 
+_INTERIMS = 20
+"""1xx answers to one request."""
 _BODYLESS = frozenset((204, 304))
 _HEAD, _LENGTH, _CHUNKED, _CLOSE, _IDLE, _TUNNEL = range(6)
 
@@ -43,7 +45,7 @@ class Link(asyncio.Protocol):
     """A connection to one replica, used by one exchange at a time."""
 
     __slots__ = (
-        "_chunks", "_head", "_left", "_limits", "_reader", "_state", "_tunnel",
+        "_chunks", "_head", "_interims", "_left", "_limits", "_reader", "_state", "_tunnel",
         "fresh", "home", "idle_since", "paused", "reusable", "taker", "transport",
     )  # fmt: skip
 
@@ -55,6 +57,7 @@ class Link(asyncio.Protocol):
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
         self._state = _IDLE
         self._head = b""
+        self._interims = 0
         self._left = 0
         self._chunks: ChunkReader | None = None
         self._tunnel: asyncio.Protocol | None = None
@@ -68,6 +71,7 @@ class Link(asyncio.Protocol):
         """Read the next answer for *taker*."""
         self.taker = taker
         self._state = _HEAD
+        self._interims = 0
 
     def close(self) -> None:
         """End the connection; whoever takes from it is told nothing more."""
@@ -180,6 +184,9 @@ class Link(asyncio.Protocol):
             self._begin_body(answer, b"" if whole else data[end:], taker)
 
     def _take_interim(self, answer: Answer, rest: bytes, taker: Taker) -> None:
+        self._interims += 1
+        if self._interims > _INTERIMS:
+            raise BadMessage("too many 1xx answers")
         if answer.status != 101:
             taker.interim(answer)
             if rest and self.taker is taker:

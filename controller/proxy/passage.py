@@ -197,6 +197,8 @@ class Passage(Visit):
         self.held_bytes = self.kept_bytes
         app.held.append(self)
         app.held_bytes += self.held_bytes
+        if not self.body_done:
+            self.client.stop_reading()  # what was counted above is all that may wait in memory
         self.core.meter.note(app.name, "held")
         self.core.wheel.arm(self.client, self._hold_due)
 

@@ -265,3 +265,34 @@ def test_the_cursor_finds_the_same_borders_however_bytes_are_cut(size: int) -> N
         if cursor.is_at_border():
             borders.append(at)
     assert borders == [sum(len(frame) for frame in frames[: number + 1]) for number in range(len(frames))]
+
+
+def test_a_request_that_moved_on_is_not_bound_by_the_drain_that_it_left(lane: Lane) -> None:
+    async def resets_on_demand(visit: Visit) -> None:
+        await visit.head()
+        await opened(visit.backend)
+        visit.reset()
+
+    old, new = lane.backend(resets_on_demand, "old"), lane.backend(on_demand, "new")
+    entry = an_app(old)
+    lane.take(entry)
+    with Caller(lane.port) as caller:
+        caller.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_for(lambda: old.heads)
+        lane.take(leaving(entry, new, drain_s=0.3))
+        old.gate = True
+        wait_for(lambda: new.heads)
+        time.sleep(0.5)
+        new.gate = True
+        assert caller.reply().body == b"new"
+
+
+def test_a_replica_with_a_new_address_is_not_told_drained_by_its_old_one(lane: Lane) -> None:
+    old, new = lane.backend(on_demand, "same"), lane.backend(polite, "same")
+    lane.take(an_app(old))
+    with Caller(lane.port) as caller:
+        caller.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_for(lambda: old.heads)
+        lane.take(an_app(new))
+        assert caller.reply().status == 200
+    assert drained(lane) == []

@@ -255,3 +255,9 @@ def test_a_replica_that_says_nothing_is_a_504() -> None:
         lane.serve(silent, timeout_s=0.2)
         with Caller(lane.port) as caller:
             assert caller.get().status == 504
+
+
+def test_endless_interim_answers_are_a_502(lane: Lane) -> None:
+    lane.serve(says(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 5000))
+    with Caller(lane.port) as caller:
+        assert caller.get(method="POST").status == 502
