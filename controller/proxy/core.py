@@ -41,6 +41,8 @@ class Connection(Protocol):
 
 
 _MATCHES = 4096
+_TELL_S = 5.0
+"""A limit that is met again and again is reported no oftener than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class Core:
         self.lag_s = 0.0
         self._trusted = tuple(ip_network(cidr, strict=False) for cidr in trusted_proxies)
         self._ids = int.from_bytes(os.urandom(6), "big") << 32
+        self._told_limits: dict[tuple[str, str], float] = {}
         self._leavers: dict[str, App] = {}
         self._turns = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -204,7 +207,7 @@ class Core:
         count = self.per_address.get(address, 0)
         others = self._share(address, count)
         if count + others >= self.limits.connections_per_client or len(self.clients) >= self.limits.connections:
-            self.meter.note("", "connection refused")
+            self.tell_limit("", "connections")
             return False
         self.per_address[address] = count + 1
         self._share(address, count + 1)
@@ -229,6 +232,16 @@ class Core:
         return self.tallies.set(at, count) if self.tallies is not None and at >= 0 else 0
 
     # What connections ask.
+
+    def tell_limit(self, app: str, what: str) -> None:
+        """Count that a limit was met, and report it, though not more often than every few seconds."""
+        self.meter.note(app, f"limit {what}")
+        now = monotonic()
+        if now - self._told_limits.get((app, what), -_TELL_S) >= _TELL_S:
+            if len(self._told_limits) >= _MATCHES:
+                self._told_limits.clear()
+            self._told_limits[(app, what)] = now
+            self.report({"kind": "limit", "app": app, "what": what})
 
     def is_trusted(self, address: str) -> bool:
         """Say whether *address* is one of the proxies whose X-Forwarded-* is believed."""

@@ -76,6 +76,7 @@ class Passage(Visit):
                 return
         if not self._counted:
             if not app.admit():
+                self.core.tell_limit(app.name, "max_in_flight")
                 self.refuse(429, headers=(("Retry-After", "1"),))
                 return
             self._counted = True
@@ -190,6 +191,8 @@ class Passage(Visit):
         if self._hold_due == NEVER:
             self._hold_due = self.started + app.routes.hold_s
         full = len(app.held) >= limits.held_requests or app.held_bytes + self.kept_bytes > limits.held_bytes
+        if full:
+            self.core.tell_limit(app.name, "held")
         if full or self._hold_due <= now:
             self._refuse_held()
             return

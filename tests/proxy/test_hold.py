@@ -188,3 +188,6 @@ def test_in_flight_is_bounded_per_app(lane: Lane) -> None:
         wait_for(lambda: backend.heads)
         reply = second.get()
         assert (reply.status, reply.header("retry-after")) == (429, "1")
+        assert second.get().status == 429
+    told = [report for report in lane.reports if report["kind"] == "limit"]
+    assert told == [{"kind": "limit", "app": "shop", "what": "max_in_flight"}]
