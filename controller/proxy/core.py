@@ -206,7 +206,8 @@ class Core:
         """Count a new connection; False where it is one too many."""
         count = self.per_address.get(address, 0)
         others = self._share(address, count)
-        if count + others >= self.limits.connections_per_client or len(self.clients) >= self.limits.connections:
+        crowd = count + others >= self.limits.connections_per_client and not self.is_trusted(address)
+        if crowd or len(self.clients) >= self.limits.connections:
             self.tell_limit("", "connections")
             return False
         self.per_address[address] = count + 1

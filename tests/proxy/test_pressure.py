@@ -300,3 +300,10 @@ def test_polite_is_polite(lane: Lane) -> None:
     lane.serve(polite)
     with Caller(lane.port) as caller:
         assert caller.get(method="HEAD").status == 200
+
+
+def test_a_trusted_proxy_may_have_more_connections_than_a_client() -> None:
+    with a_lane(Limits(connections_per_client=1), trusted_proxies=("127.0.0.1",)) as lane:
+        lane.serve()
+        with Caller(lane.port) as one, Caller(lane.port) as two:
+            assert one.get().status == two.get().status == 200
