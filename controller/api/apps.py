@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from starlette.concurrency import run_in_threadpool
 
 from controller.api.auth import Caller, Who, only_seen
@@ -39,7 +39,7 @@ class MaintenanceOrder(BaseModel):
     """Answer 503 on all of the app's routes, or serve again."""
 
     model_config = MODEL
-    on: bool = True
+    on: StrictBool = True
     message: Annotated[str, Field(max_length=1000)] = ""
 
 

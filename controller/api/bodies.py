@@ -16,8 +16,18 @@ SPEC_BODY: dict[str, Any] = {
         "required": True,
         "content": {
             "application/yaml": {
-                "schema": {"type": "string"},
-                "example": "name: shop\nimage: shop:1.4.2\nport: 8000\nroutes:\n  - host: shop.example.com\n",
+                "schema": {
+                    "type": "object",
+                    "description": "An app's spec; `oton schema` prints its whole JSON Schema",
+                    "required": ["name", "image"],
+                    "properties": {"name": {"type": "string"}, "image": {"type": "string"}},
+                },
+                "example": {
+                    "name": "shop",
+                    "image": "shop:1.4.2",
+                    "port": 8000,
+                    "routes": [{"host": "shop.example.com"}],
+                },
             }
         },
     }

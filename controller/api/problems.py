@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from controller.errors import Broken, ControllerError, KeptElsewhere, Refused, Retry, Stale
 from controller.orders import UnknownApp
@@ -107,9 +108,21 @@ def install(app: FastAPI) -> None:
         detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
         answer = render_problem(error.status_code, kind, detail)
         answer.headers.update(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            answer.headers["Allow"] = ", ".join(allowed_methods(request))
         return answer
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
         LOG.error("request failed", path=request.url.path, exc_info=error)
         return render_problem(500, "broken", "a fault of our own; the service's log has the details")
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Return every method that the request's path knows; the framework itself names those of its first route only."""
+    found = []
+    for method in ("GET", "POST", "PUT", "DELETE"):
+        scope = dict(request.scope) | {"method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes):
+            found.append(method)
+    return found

@@ -41,7 +41,9 @@ def test_a_path_that_is_not_there_is_a_problem(client: httpx.Client) -> None:
     assert client.get("/v1/nope").json()["type"] == "/problems/no-such-path"
     answer = client.patch("/v1/apps")
     assert (answer.status_code, answer.json()["type"]) == (405, "/problems/no-such-method")
-    assert "allow" in answer.headers
+    assert answer.headers["allow"] == "GET"
+    assert client.patch("/v1/apps/shop").headers["allow"] == "GET, DELETE"
+    assert client.patch("/v1/apps/shop/secrets/KEY").headers["allow"] == "PUT, DELETE"
 
 
 def test_the_table_is_shown_rule_by_rule(stage: Stage, client: httpx.Client) -> None:
