@@ -46,7 +46,7 @@ def check_proxy(parts: Parts) -> Iterator[Finding]:
     elif not parts.publisher.is_current():
         yield Finding("proxy", "warning", f"a worker of {len(workers)} has not confirmed the newest table yet")
     else:
-        yield Finding("proxy", "ok", f"{len(workers)} workers, all with the newest table")
+        yield Finding("proxy", "ok", f"workers: {len(workers)}, all with the newest table")
 
 
 def check_directory(parts: Parts) -> Iterator[Finding]:
@@ -59,7 +59,7 @@ def check_directory(parts: Parts) -> Iterator[Finding]:
         text = "changes are found by looking every second: the kernel gives no notice of them"
         yield Finding("watching", "warning", text, "raise fs.inotify.max_user_watches, or use a local file system")
     elif not broken:
-        yield Finding("specs", "ok", f"{len(parts.directory.standings())} apps in the watched directory")
+        yield Finding("specs", "ok", f"apps in the watched directory: {len(parts.directory.standings())}")
 
 
 def check_store(parts: Parts) -> Iterator[Finding]:
@@ -96,7 +96,10 @@ def check_places(settings: Any) -> Iterator[Finding]:
 def check_walls(settings: Any) -> Iterator[Finding]:
     """Say whether the proxy workers are another user than the controller."""
     if os.geteuid() == 0:
-        yield Finding("walls", "ok", f"workers run as {settings.proxy_user}")
+        user = settings.proxy_user
+        yield Finding(
+            "walls", "ok", f"workers run as uid {user.uid}" if user is not None else "workers run as nobody known"
+        )
     else:
         text = "workers run as the same user as the controller, and could open its database and the engine's socket"
         yield Finding("walls", "warning", text, "start the service as root; it gives the workers a user of their own")
