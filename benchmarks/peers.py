@@ -18,7 +18,7 @@ ROOM = HERE.parent / "build" / "bench-proxy"
 """Configurations, downloads and logs; may be removed at any time."""
 
 PROXY_CORE, LOAD_CORE = "1", "0"
-BACKEND, FIRST_PORT = 19800, 19801
+BACKEND, ECHO, FIRST_PORT = 19800, 19799, 19801
 _PATIENCE_S = 30.0
 
 
@@ -65,9 +65,15 @@ events {{ worker_connections 8192; }}
 http {{ access_log off; keepalive_requests 1000000000; client_max_body_size 0; sendfile on; {_temp("backend")}
  server {{ listen 127.0.0.1:{BACKEND} backlog=4096; root {ROOM}/www;
   location = /small {{ return 200 "{"x" * 100}"; }}
-  location = /upload {{ return 200 "ok"; }} }} }}
+  location = /upload {{ return 200 "ok"; }}
+  {_websocket(ECHO)} }} }}
 """
     return _launch("backend", ["nginx", "-c", str(_write("backend.conf", config))], BACKEND, core=LOAD_CORE)
+
+
+def start_echo() -> subprocess.Popen[bytes]:
+    """Start the WebSocket server behind the backend."""
+    return _launch("echo", [sys.executable, str(HERE / "sockets.py"), "serve", str(ECHO)], ECHO, core=LOAD_CORE)
 
 
 def start_ours(name: str = "oton", offset: int = 0, *more: str) -> Peer:
@@ -88,7 +94,8 @@ http {{ access_log {ROOM}/nginx.access.log; keepalive_requests 1000000000; clien
  upstream b {{ server 127.0.0.1:{BACKEND}; keepalive 256; keepalive_requests 1000000000; }}
  server {{ listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.1:{tls_port} ssl backlog=4096;
   ssl_certificate {ROOM}/cert.pem; ssl_certificate_key {ROOM}/key.pem;
-  location / {{ proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection ""; }} }} }}
+  location / {{ proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+  {_websocket(BACKEND)} }} }}
 """
     process = _launch("nginx", ["nginx", "-c", str(_write("nginx.conf", config))], port)
     return Peer("nginx", _said(["nginx", "-v"]).rpartition("/")[2], port, tls_port, process)
@@ -201,8 +208,9 @@ const http = require("http"), express = require("express");
 const {{ createProxyMiddleware }} = require("http-proxy-middleware");
 const app = express();
 const agent = new http.Agent({{ keepAlive: true }});
-app.use(createProxyMiddleware({{ target: "http://127.0.0.1:{BACKEND}", agent }}));
-app.listen({port}, "127.0.0.1");
+const proxy = createProxyMiddleware({{ target: "http://127.0.0.1:{BACKEND}", agent, ws: true }});
+app.use(proxy);
+app.listen({port}, "127.0.0.1").on("upgrade", proxy.upgrade);
 """
     (place / "proxy.js").write_text(script)
     process = _launch("express", ["node", str(place / "proxy.js")], port)
@@ -219,6 +227,13 @@ STARTERS: Sequence[tuple[str, Callable[[], Peer]]] = (
     ("caddy", start_caddy),
     ("express", start_express),
 )
+
+
+def _websocket(port: int) -> str:
+    return (
+        f"location = /ws {{ proxy_pass http://127.0.0.1:{port}; proxy_http_version 1.1; "
+        'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; }'
+    )
 
 
 def _temp(name: str) -> str:

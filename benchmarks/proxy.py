@@ -43,6 +43,7 @@ class Load:
     close: bool = False
     upload: bool = False
     connections: int = CONNECTIONS
+    sockets: bool = False
 
 
 LOADS = (
@@ -50,6 +51,7 @@ LOADS = (
     Load("new", "100 bytes, a new connection for each request", close=True),
     Load("down", "1 MiB down", path="/big"),
     Load("up", "1 MiB up", path="/upload", upload=True),
+    Load("sockets", "100 bytes there and back by WebSocket", sockets=True),
     Load("tls", "100 bytes by TLS, connections kept", tls=True),
     Load("shake", "100 bytes by TLS, a handshake for each request", tls=True, close=True),
 )
@@ -84,7 +86,7 @@ def main() -> int:
 
 def measure(wishes: argparse.Namespace) -> str:
     make_room()
-    backend = peers.start_backend()
+    behind = [peers.start_backend(), peers.start_echo()]
     running: list[Peer] = []
     absent: list[str] = []
     try:
@@ -101,8 +103,9 @@ def measure(wishes: argparse.Namespace) -> str:
     finally:
         for peer in running:
             peer.stop()
-        backend.terminate()
-        backend.wait()
+        for process in behind:
+            process.terminate()
+            process.wait()
 
 
 def make_room() -> None:
@@ -120,8 +123,19 @@ def take_rounds(load: Load, running: Sequence[Peer], wishes: argparse.Namespace)
     for _ in range(wishes.rounds):
         for peer in running:
             if peer.name in taken:
-                taken[peer.name].append(run_wrk(load, peer, wishes.seconds))
+                run = run_sockets if load.sockets else run_wrk
+                taken[peer.name].append(run(load, peer, wishes.seconds))
     return taken
+
+
+def run_sockets(load: Load, peer: Peer, seconds: int) -> Result:
+    ours = [sys.executable, str(Path(peers.__file__).with_name("sockets.py"))]
+    command = ["taskset", "-c", LOAD_CORE, *ours, "ask", str(peer.port), str(seconds), str(load.connections)]
+    before = peer.cpu_s()
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    used = peer.cpu_s() - before
+    count, rate, p99_ms = map(float, done.stdout.split()) if done.returncode == 0 else (0.0, 0.0, 0.0)
+    return Result(rate, p99_ms, used / max(count, 1) * 1e6, errors=0 if count else 1)
 
 
 def run_wrk(load: Load, peer: Peer, seconds: int, *more: str) -> Result:

@@ -22,7 +22,7 @@ from controller.proxy.tallies import Tallies
 from controller.proxy.tls import Keyring
 from controller.proxy.wheel import Wheel
 from controller.routing.choose import Draw
-from controller.routing.match import Match, Matcher, compile_table
+from controller.routing.match import Match, Matcher, compile_table, find_changes
 from controller.routing.table import Table
 
 __all__ = ["Core", "Limits"]
@@ -138,17 +138,16 @@ class Core:
         before = self.live
         now, steady = monotonic(), steady_seconds()
         apps = dict(before.apps)
-        changed = [name for name, routes in table.apps.items() if before.table.apps.get(name) is not routes]
-        if table.sticky_key != before.table.sticky_key:
-            changed = list(table.apps)
-        gone = [name for name in before.apps if name not in table.apps]
-        for name in changed:
-            if name not in apps:
+        changed = find_changes(before.table.apps, table.apps)
+        names = changed if table.sticky_key == before.table.sticky_key else {*changed, *table.apps}
+        gone = [name for name in changed if name not in table.apps]
+        for name in names:
+            if name in table.apps and name not in apps:
                 apps[name] = self._leavers.pop(name) if name in self._leavers else App(name, self.shop)
         for name in gone:
             self._leavers[name] = apps.pop(name)
-        self.live = Live(table, compile_table(table, before.matcher), apps)
-        touched = [apps[name] for name in changed] + [self._leavers[name] for name in gone]
+        self.live = Live(table, compile_table(table, before.matcher, changed), apps)
+        touched = [apps[name] for name in names if name in apps] + [self._leavers[name] for name in gone]
         for app in touched:
             app.take(table.apps.get(app.name), table.version, table.sticky_key, now, steady)
         for app in touched:

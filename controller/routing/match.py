@@ -78,11 +78,11 @@ class _Paths:
 class Matcher:
     """A compiled table; immutable once made, so that readers need no lock."""
 
-    def __init__(self, table: Table, hosts: Mapping[str, _Paths]) -> None:
+    def __init__(self, table: Table, hosts: Mapping[str, _Paths], *, has_wildcards: bool) -> None:
         self.table = table
         self._hosts = hosts
         self._any = hosts.get("")
-        self._has_wildcards = any(host.startswith("*.") for host in hosts)
+        self._has_wildcards = has_wildcards
 
     def find(self, host: str, path: str) -> Match | None:
         """
@@ -117,26 +117,39 @@ class Matcher:
         return host in self._hosts or "*." + host.partition(".")[2] in self._hosts
 
 
-def compile_table(table: Table, previous: Matcher | None = None) -> Matcher:
+def compile_table(table: Table, previous: Matcher | None = None, changed: Collection[str] | None = None) -> Matcher:
     """
     Compile *table*; with *previous*, only what apps whose entry is another object claim is compiled anew.
 
-    Where two apps claim the same host and path, the first app by name has it.
+    *changed* are the names of those apps, gone ones among them, where the caller knows them already. Where two
+    apps claim the same host and path, the first app by name has it.
     """
     before: Mapping[str, AppRoutes] = previous.table.apps if previous is not None else {}
-    changed = {name for name, routes in table.apps.items() if before.get(name) is not routes}
-    changed.update(name for name in before if name not in table.apps)
+    names = frozenset(find_changes(before, table.apps) if changed is None else changed)
     hosts: dict[str, _Paths] = dict(previous._hosts) if previous is not None else {}  # noqa: SLF001 - its builder
-    for host in {rule_host(rule) for name in changed for rule in _rules(before.get(name))}:
-        hosts[host] = hosts[host].without(changed)
+    for host in {rule_host(rule) for name in names for rule in _rules(before.get(name))}:
+        kept = hosts.pop(host).without(names)
+        if kept.by_path:
+            hosts[host] = kept
     fresh: dict[str, _Paths] = {}
-    for name in sorted(changed & table.apps.keys()):
+    for name in sorted(names & table.apps.keys()):
         for rule in table.apps[name].rules:
             host = rule_host(rule)
             paths = fresh.get(host) or fresh.setdefault(host, _copy(hosts.get(host)))
             paths.add(rule_path(rule), Match(name, rule, _class_of(host)))
     hosts.update(fresh)
-    return Matcher(table, {host: paths for host, paths in hosts.items() if paths.by_path})
+    has_wildcards = (previous is not None and previous._has_wildcards) or any(  # noqa: SLF001 - its builder
+        host.startswith("*.") for host in fresh
+    )
+    return Matcher(table, hosts, has_wildcards=has_wildcards)
+
+
+def find_changes(before: Mapping[str, AppRoutes], after: Mapping[str, AppRoutes]) -> list[str]:
+    """Return the names of apps whose entry is another object, and of those that are gone."""
+    changed = [name for name, routes in after.items() if before.get(name) is not routes]
+    if len(before) + len(changed) > len(after):
+        changed += [name for name in before if name not in after]
+    return changed
 
 
 def conflicts(routes: AppRoutes, others: Iterable[AppRoutes]) -> tuple[tuple[Rule, str], ...]:
