@@ -6,7 +6,7 @@ import socket
 import time
 
 from controller.proxy.limits import Limits
-from tests.proxy.rig import Caller, Lane, Visit, a_lane, answer, opened, polite, wait_for
+from tests.proxy.rig import Caller, Lane, Visit, a_lane, answer, opened, wait_for
 
 QUICK = Limits(header_s=0.3, keepalive_s=0.3, pace_window_s=0.3, linger_s=0.3, reader_window_s=0.3)
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -294,12 +294,6 @@ def test_a_worker_with_nothing_open_is_empty_at_once(lane: Lane) -> None:
     lane.core.on_empty = lambda: emptied.append(True)
     lane.call(lambda: lane.core.retire(10))
     wait_for(lambda: emptied, 1)
-
-
-def test_polite_is_polite(lane: Lane) -> None:
-    lane.serve(polite)
-    with Caller(lane.port) as caller:
-        assert caller.get(method="HEAD").status == 200
 
 
 def test_a_trusted_proxy_may_have_more_connections_than_a_client() -> None:
