@@ -96,14 +96,14 @@ def test_a_planted_secret_reaches_its_app_and_is_found_nowhere_else(services: St
 
     # A probe's answer, a `before` command's output and last log lines that all tell it.
     for last, more in (
-        (f'NEVER_READY="$TOKEN" exec {BACKEND}', {"deadline": "3s"}),
+        (f'NEVER_READY="$TOKEN" exec {BACKEND}', {"deadline": "6s"}),
         ("exit 3", {}),
         (f"exec {BACKEND}", {"before": {"command": ["sh", "-c", f"{TELLTALE} exit 4"]}}),
     ):
         spec.write_text(a_leaky_spec(image, last, **more))
         failed = service.oton("apply", str(spec))
         assert failed.returncode == 3, failed.stdout + failed.stderr
-        assert "***" in failed.stdout + failed.stderr
+        assert "***" in failed.stdout + failed.stderr, failed.stdout + failed.stderr
         assert_nowhere(known, {"apply": (failed.stdout + failed.stderr).encode()})
 
     spec.write_text(a_leaky_spec(image, f"exec {BACKEND}"))

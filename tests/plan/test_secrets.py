@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from controller.plan.foresee import preview
 from controller.plan.operations import ResolveImage, RunBefore
 from controller.plan.situation import Release
@@ -164,3 +167,23 @@ def test_a_secret_that_changes_in_the_middle_of_a_rollout_makes_the_next_release
     outside.check_rest()
     assert outside.releases[-1].secret_versions == (("KEY", 9),)
     assert {replica.digest for replica in outside.replicas} == {outside.releases[-1].container_digest}
+
+
+@given(st.lists(st.tuples(st.sampled_from(["KEY", "OTHER", "none"]), st.integers(0, 4)), max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_whenever_secrets_are_set_the_app_ends_with_the_values_of_today(changes: list[tuple[str, int]]) -> None:
+    outside = Keyring(situation=a_situation(a_spec(secrets=["KEY", "OTHER"], deadline="20s")))
+    known: dict[str, int] = {}
+    for number, (name, passes) in enumerate([*changes, ("KEY", 0), ("OTHER", 0)], 1):
+        for _ in range(passes):
+            outside.pass_once()
+            outside.react()
+            outside.pass_time(0.5)
+        if name != "none":
+            known[name] = number
+            outside.set_secrets(**known)
+    outside.settle_down()
+    outside.check_rest()
+    live = outside.situation.releases[outside.situation.memory.live or 0]
+    assert dict(live.secret_versions) == known
+    assert {replica.digest for replica in outside.replicas} == {live.container_digest}
