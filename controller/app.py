@@ -194,6 +194,7 @@ def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, 
         clock=clock,
         secrets=store.secrets,
         files=vault,
+        counters=publisher.counters,
         begin=together.begin,
         watch=_watch(model, desired),
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from controller.clock import Clock, Instant
 from controller.errors import Retry
@@ -15,7 +15,10 @@ from controller.plan.picture import Picture
 from controller.plan.situation import Decision, Release, Situation, Standing
 from controller.ports import Engine, History, Prober, Publisher, Target
 from controller.spec.model import AppSpec
-from controller.world.model import Replica, World
+from controller.world.model import Replica, Traffic, World
+
+SERVER_ERROR = 5
+"""Class of the statuses from 500 up."""
 
 
 class Directory(Protocol):
@@ -37,6 +40,8 @@ class Ports:
     secrets: Secrets
     files: Files = NoFiles()  # noqa: RUF009 - it has no state
     tls_hosts: Callable[[], frozenset[str]] = frozenset
+    counters: Callable[[], Mapping[str, Any]] = dict
+    """What all workers counted, as the publisher sums it."""
     begin: Callable[[str], None] = lambda _app: None
     """Told of every pass before it looks."""
     watch: Callable[[Situation, Decision], None] = lambda _situation, _decision: None
@@ -59,6 +64,9 @@ def observe(app: str, ports: Ports) -> Situation:
         orders=tuple(orders),
         tls_hosts=ports.tls_hosts(),
     )
+    if _is_canary(situation):
+        traffic = read_traffic(app, ports.counters())
+        situation = replace(situation, world=replace(situation.world, traffic=traffic))
     if situation.world.engine_up:
         ports.prober.watch(app, make_targets(situation, now))
         situation = replace(situation, world=replace(situation.world, verdicts=ports.prober.verdicts(app)))
@@ -77,6 +85,29 @@ def _look_around(app: str, ports: Ports) -> World:
         resolutions=ports.engine.resolutions(app),
         secret_versions=tuple(sorted(ports.secrets.versions(app).items())),
     )
+
+
+def _is_canary(situation: Situation) -> bool:
+    rollout = situation.memory.rollout
+    target = situation.releases.get(rollout.release) if rollout and rollout.switched is None else None
+    return target is not None and target.spec.strategy.type == "canary"
+
+
+def read_traffic(app: str, counters: Mapping[str, Any]) -> Mapping[int, Traffic]:
+    """Return what the workers' counters say of each release of *app*."""
+    found: dict[int, Traffic] = {}
+    bounds = tuple(counters.get("bounds", ()))
+    for row in counters.get("requests", ()):
+        if row.get("app") != app:
+            continue
+        seen = found.get(row["release"], Traffic(buckets=(0,) * len(row["buckets"]), bounds=bounds))
+        found[row["release"]] = replace(
+            seen,
+            requests=seen.requests + row["count"],
+            errors=seen.errors + (row["count"] if row["class"] == SERVER_ERROR else 0),
+            buckets=tuple(a + b for a, b in zip(seen.buckets, row["buckets"], strict=True)),
+        )
+    return found
 
 
 def make_targets(situation: Situation, now: Instant) -> tuple[Target, ...]:

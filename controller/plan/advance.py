@@ -14,6 +14,7 @@ from controller.plan.situation import Decision, Release, Rollout
 from controller.plan.slots import Filling, fill_slots
 from controller.plan.steady import serve_on
 from controller.plan.strategies.blue_green import plan_blue_green
+from controller.plan.strategies.canary import judge_canary, plan_canary
 from controller.plan.strategies.recreate import is_stopped, plan_recreate, plan_way_back
 from controller.plan.strategies.rolling import plan_rolling
 from controller.plan.strategies.step import Step, assets_s, enter, retiring, soonest
@@ -32,7 +33,7 @@ def advance(p: Picture, release: Release, rollout: Rollout) -> Decision:
         return _fall_back(p, release, rollout)
     if (preparation := prepare(p, release, rollout)) is not None:
         return _meanwhile(p, preparation, None)
-    if (trouble := find_trouble(p, release, rollout)) is not None:
+    if (trouble := find_trouble(p, release, rollout) or judge_canary(p, release, rollout)) is not None:
         return trouble
     if _is_time_for_before(p, release) and (preparation := run_before(p, release, rollout)) is not None:
         return _meanwhile(p, preparation, plan_recreate(p, release, rollout).course)
@@ -42,8 +43,10 @@ def advance(p: Picture, release: Release, rollout: Rollout) -> Decision:
 def _strategy_step(p: Picture, release: Release, rollout: Rollout) -> Step:
     strategy = release.spec.strategy
     match strategy:
-        case Rolling() | Canary():  # a canary is refused at validation until the table's weights are planned
+        case Rolling():
             return plan_rolling(p, release, rollout)
+        case Canary():
+            return plan_canary(p, release, rollout)
         case BlueGreen():
             return plan_blue_green(p, release, rollout)
         case Recreate():

@@ -186,7 +186,10 @@ def _unpin(p: Picture, order: Order) -> Decision:
 
 def _promote(p: Picture, order: Order) -> Decision:
     rollout = p.s.memory.rollout
-    if rollout is None or rollout.waits_for != "promotion":
+    target = p.target
+    is_canary = target is not None and target.spec.strategy.type == "canary"
+    may_move_on = rollout is not None and not rollout.failing and rollout.switched is None and not rollout.promoted
+    if rollout is None or not may_move_on or not (is_canary or rollout.waits_for == "promotion"):
         return _turn_down(p, order, "conflict", "no rollout waits for a promotion")
     memory = replace(p.s.memory, rollout=replace(rollout, promoted=True, waits_for=""))
     return _with(p, order, Decision(memory=memory, notes=(Note(f"promoted by {order.by}"),)))

@@ -7,11 +7,7 @@ from collections.abc import Iterator
 from controller.spec.faults import Place
 from controller.spec.model import AppSpec
 
-NOT_YET = frozenset(
-    {
-        "strategy.canary",
-    }
-)
+NOT_YET: frozenset[str] = frozenset()
 """Dotted fields that are answered with "not available yet" where a file asks for them."""
 
 

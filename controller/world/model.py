@@ -99,6 +99,34 @@ class Routing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What the workers counted of one release's answers; every number only grows."""
+
+    requests: int = 0
+    errors: int = 0
+    """Answers from 500 up."""
+    buckets: tuple[int, ...] = ()
+    """Answers by latency, below each of `bounds`, and one more for the rest."""
+    bounds: tuple[float, ...] = ()
+    """Seconds."""
+
+    @property
+    def error_rate(self) -> float:
+        """The share of errors, 0 to 1."""
+        return self.errors / self.requests if self.requests else 0.0
+
+    @property
+    def p95_s(self) -> float:
+        """The 95th percentile, estimated within its bucket; infinite where it lies beyond all bounds."""
+        wanted, seen, lower = 0.95 * sum(self.buckets), 0, 0.0
+        for count, bound in zip(self.buckets, self.bounds, strict=False):
+            if count and seen + count >= wanted:
+                return lower + (bound - lower) * (wanted - seen) / count
+            seen, lower = seen + count, bound
+        return float("inf") if wanted else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """All that one pass over one app may know of the outside."""
 
@@ -109,5 +137,7 @@ class World:
     routing: Routing = field(default_factory=Routing)
     resolutions: Mapping[str, Resolution] = field(default_factory=dict)
     """By key, as given in the ResolveImage operation."""
+    traffic: Mapping[int, Traffic] = field(default_factory=dict)
+    """By release; only while a canary is under way."""
     secret_versions: tuple[tuple[str, int], ...] = ()
     """Versions of all secrets that the app has, by name."""

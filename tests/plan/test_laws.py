@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from controller.spec.model import AppSpec
@@ -18,6 +18,7 @@ STRATEGIES = (
     {"type": "blue_green", "promote": "manual", "preview_host": "next.example.com"},
     {"type": "blue_green", "keep_old": "0s", "promote_after": "3s"},
     "recreate",
+    {"type": "canary", "steps": [{"weight": 34, "hold": "2s"}, {"weight": 67, "hold": "1s"}]},
 )
 
 
@@ -95,7 +96,9 @@ def harm(outside: Outside, how: str, which: int) -> None:
             outside.change(replica, drift="memory limit 1M, made with 2M")
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), phases=tuple(set(Phase) - {Phase.explain})
+)
 @given(st.lists(actions, max_size=40), specs())
 def test_from_any_world_and_after_any_crash_it_comes_to_rest_where_the_specs_say(
     story: list[tuple[str, object]], first: AppSpec
@@ -108,7 +111,9 @@ def test_from_any_world_and_after_any_crash_it_comes_to_rest_where_the_specs_say
     outside.check_rest()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), phases=tuple(set(Phase) - {Phase.explain})
+)
 @given(st.lists(specs(), min_size=1, max_size=4), st.integers(0, 30), faults)
 def test_every_single_fault_between_any_two_operations_of_a_rollout_is_survived(
     wishes: list[AppSpec], at: int, fault: Fault | None

@@ -35,7 +35,7 @@ def plan_blue_green(p: Picture, release: Release, rollout: Rollout) -> Step:
     rollout = replace(rollout, ready_since=(rollout.ready_since or p.s.now) if is_ready else None)
     wait_s = _wait_s(p, release, rollout) if is_ready else None
     if is_ready and wait_s == 0.0:
-        return _switch(p, release, enter(p, rollout, "switching"), green)
+        return switch(p, release, enter(p, rollout, "switching"), green)
     if is_ready:
         manual = _strategy(release).promote == "manual"
         rollout = replace(rollout, waits_for="promotion" if manual else "green to stay ready")
@@ -80,7 +80,8 @@ def _beside(p: Picture, release: Release, rollout: Rollout, green: Filling, wait
     return Step(course=course, rollout=rollout)
 
 
-def _switch(p: Picture, release: Release, rollout: Rollout, green: Filling) -> Step:
+def switch(p: Picture, release: Release, rollout: Rollout, green: Filling) -> Step:
+    """Return the one publication after which *release* serves alone; what served stays warm."""
     blue = p.outgoing(release)
     resting = tuple(r for r in p.of(p.live) if r.state == "running" and not p.is_leaving(r))
     course = Course(

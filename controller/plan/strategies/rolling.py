@@ -86,7 +86,7 @@ def _going(
     ready_out = p.ready(out)
     ready = len(p.ready(p.muster(release).keep)) + len(ready_out)
     draining = sum(1 for r in p.others(release) if r.state == "running" and r not in out and p.entry(r) is not None)
-    may_drain = max(release.spec.replicas, p.live.spec.replicas if p.live else 0) - draining
+    may_drain = max(1, release.spec.replicas, p.live.spec.replicas if p.live else 0) - draining
     unready = tuple(r for r in out if r not in ready_out)
     is_full = len(p.ready(p.muster(release).keep)) == release.spec.replicas
     for_room = unready if is_full else unready[: max(0, lacking)]

@@ -23,12 +23,21 @@ class Step:
 
 
 def stand(
-    p: Picture, rollout: Rollout, release: Release, muster: Muster, *, step: int = 0, waits_for: str = ""
+    p: Picture,
+    rollout: Rollout,
+    release: Release,
+    muster: Muster,
+    *,
+    phase: Phase | None = None,
+    step: int = 0,
+    waits_for: str = "",
 ) -> Rollout:
-    """Return the rollout with phase, step and what it waits for as the slots stand, and new deadlines."""
+    """Return the rollout with phase, step and what it waits for as the slots stand, and new deadlines.
+
+    *phase* and *waits_for* take the place of what the slots alone would say.
+    """
     ready = len(p.ready(muster.keep))
     wanted = release.spec.replicas
-    phase: Phase = "starting" if muster.missing else "waiting"
     waits = waits_for or (f"{ready} of {wanted} replicas ready" if ready < wanted else "")
     deadlines = dict(rollout.deadlines)
     for replica in muster.keep:
@@ -37,7 +46,11 @@ def stand(
         elif replica.index not in deadlines:
             deadlines[replica.index] = p.s.now.later(release.spec.deadline)
     return replace(
-        enter(p, rollout, phase), waits_for=waits, deadlines=deadlines, step=step, steps=wanted if step else 0
+        enter(p, rollout, phase or ("starting" if muster.missing else "waiting")),
+        waits_for=waits,
+        deadlines=deadlines,
+        step=step,
+        steps=wanted if step else 0,
     )
 
 
