@@ -77,7 +77,6 @@ class Client(asyncio.Protocol):
             self.closing = True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.due = NEVER
         exchange, self._exchange = self._exchange, None
         if self._tunnel is not None:
             self._tunnel.client_lost()
@@ -86,6 +85,7 @@ class Client(asyncio.Protocol):
         if self._counted:
             self._counted = False
             self.core.departed(self, self.address)
+        self.core.wheel.forget(self)
 
     def eof_received(self) -> bool:
         self._eof = True

@@ -31,7 +31,7 @@ class Wheel:
 
     def __init__(self, tick_s: float = 0.1) -> None:
         self.tick_s = tick_s
-        self._slots: dict[int, list[Timed]] = {}
+        self._slots: dict[int, set[Timed]] = {}
         self._turned = 0
 
     def arm(self, item: Timed, due: float) -> None:
@@ -39,6 +39,11 @@ class Wheel:
         item.due = due
         if due < item.parked:
             self._park(item, due)
+
+    def forget(self, item: Timed) -> None:
+        """Drop *item*, which has ended: kept to its deadline, it would keep its connection's memory as long."""
+        self._leave_slot(item)
+        item.due = item.parked = NEVER
 
     def turn(self, now: float) -> None:
         """Expire everything that is due at *now*."""
@@ -61,8 +66,15 @@ class Wheel:
             self._park(item, item.due)
 
     def _park(self, item: Timed, due: float) -> None:
+        self._leave_slot(item)
         item.parked = due
-        self._slots.setdefault(self._slot(due), []).append(item)
+        self._slots.setdefault(self._slot(due), set()).add(item)
+
+    def _leave_slot(self, item: Timed) -> None:
+        if item.parked != NEVER:
+            slot = self._slots.get(self._slot(item.parked))
+            if slot is not None:
+                slot.discard(item)
 
     def _slot(self, due: float) -> int:
         return int(due / self.tick_s) + 1

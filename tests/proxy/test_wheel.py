@@ -9,7 +9,7 @@ from controller.proxy.stream import EventStream
 from controller.proxy.wheel import NEVER, Wheel
 
 
-@dataclass
+@dataclass(eq=False)
 class Item:
     """Something with a deadline."""
 
@@ -68,6 +68,17 @@ def test_nothing_is_kept_of_what_has_no_deadline_any_more() -> None:
     wheel.turn(102.0)
     assert not wheel._slots
     assert not any(item.expired for item in items)
+
+
+def test_what_has_ended_is_dropped_at_once_and_not_at_its_deadline() -> None:
+    wheel, item = Wheel(0.1), Item()
+    wheel.arm(item, 500.0)
+    wheel.arm(item, 200.0)
+    wheel.forget(item)
+    assert not any(wheel._slots.values())
+    for turn in range(10):
+        wheel.turn(100.0 + turn * 50)
+    assert not item.expired
 
 
 events = st.lists(
