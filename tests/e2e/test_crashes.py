@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -26,7 +27,7 @@ POINTS = (
     "settled",
     "concluded",
 )
-QUICK = ("intended", "after:StartReplica", "before:PublishRoutes", "after:PublishRoutes", "after:StopReplica")
+QUICK = ("intended", "after:StartReplica", "after:PublishRoutes")
 """What `make test` has time for; `make e2e` goes through all of them, with each strategy, there and back."""
 A_HOUSE = 5
 """Kills that one service takes before its supervisor waits too long for a test."""
@@ -80,17 +81,13 @@ def test_a_controller_killed_at_a_step_of_a_pass_goes_on_where_it_stopped(
     if way == "rollback":
         shop.deploy(new)
         old, new = new, old
-    failpoint = fresh.root / "failpoint"
-    controller = fresh.pid_of("_controller")
     number = shop.releases()[0]["release"]
     with Journal(fresh) as journal, shop.load(kept=2, fresh=1):
-        failpoint.write_text(f"{point}=kill")
-        if way == "rollback":
-            shop.try_order("rollback")
-        else:
-            shop.write(new)
-        wait_for(lambda: not failpoint.exists(), 30, f"the controller comes to {point}")
-        wait_for(lambda: fresh.pid_of("_controller") not in (0, controller), 20, "there is another controller")
+        with killed_at(fresh, point):
+            if way == "rollback":
+                shop.try_order("rollback")
+            else:
+                shop.write(new)
         shop.wait_live(new, 60)
     assert shop.releases()[0]["release"] == number + 1, "one wish, one release"
     journal.check_never_stopped_while_routed()
@@ -99,6 +96,67 @@ def test_a_controller_killed_at_a_step_of_a_pass_goes_on_where_it_stopped(
         assert journal.most_running(shop.name, 2) <= 2 + 1 + 2
     if way == "rollback":
         assert shop.row()["pin"] is not None
+
+
+@contextmanager
+def killed_at(house: Service, point: str) -> Iterator[None]:
+    """Have the controller killed at *point*, which the block brings about; another one runs at the end."""
+    failpoint = house.root / "failpoint"
+    controller = house.pid_of("_controller")
+    failpoint.write_text(f"{point}=kill")
+    yield
+    wait_for(lambda: not failpoint.exists(), 30, f"the controller comes to {point}")
+    wait_for(lambda: house.pid_of("_controller") not in (0, controller), 30, "there is another controller")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fresh", "strategy", "point"),
+    [
+        pytest.param(f"before-{strategy}", strategy, point, id=f"{strategy}-{point}")
+        for strategy in ("rolling", "recreate")
+        for point in ("before:RunBefore", "after:RunBefore", "before:RemoveReplica")
+    ],
+    indirect=["fresh"],
+)
+def test_the_before_command_runs_once_whenever_the_controller_is_killed(
+    fresh: Service, strategy: str, point: str
+) -> None:
+    shop = Stage(fresh, f"once-{strategy}", replicas=1, strategy=STRATEGIES[strategy])
+    old, new = ("v2", "v1") if shop.version() == "v2" else ("v1", "v2")
+    ran = fresh.logs / f"{shop.name}-{point.replace(':', '-')}.ran"
+    shop.deploy(old)
+    with shop.load(kept=2, fresh=1), killed_at(fresh, point):
+        shop.write(new, before={"command": ["sh", "-c", f"echo ran >> /check/{ran.name}"], "timeout": "20s"})
+    shop.wait_live(new, 60)
+    assert ran.read_text() == "ran\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fresh", "strategy", "point"),
+    [
+        pytest.param(f"bad-{strategy}", strategy, point, id=f"{strategy}-{point}")
+        for strategy, points in {
+            "rolling": ("before:KeepLogs", "after:KeepLogs", "before:KillReplica", "after:KillReplica"),
+            "recreate": ("after:KeepLogs", "before:RestartReplica", "after:RestartReplica", "after:KillReplica"),
+        }.items()
+        for point in points
+    ],
+    indirect=["fresh"],
+)
+def test_a_bad_release_is_undone_whenever_the_controller_is_killed(fresh: Service, strategy: str, point: str) -> None:
+    shop = Stage(fresh, f"bad-{strategy}", replicas=1, strategy=STRATEGIES[strategy], deadline="3s", stop_grace="1s")
+    if not shop.row():
+        shop.deploy("v1")
+    running = shop.running()
+    with shop.load(kept=2, fresh=1) as client, killed_at(fresh, point):
+        shop.write("v2", environment={"NEVER_READY": f"not at {point}", "IGNORE_TERM": "1"})
+    shop.wait(lambda row: row.get("sync") == "failed" and row["target"] is None, 60)
+    shop.wait_tidy()
+    assert shop.running() == running, "the very container that served before"
+    assert set(client.report().versions()) == {"v1"}
+    assert shop.releases()[0]["outcome"] == "failed"
 
 
 def test_a_controller_that_is_started_again_where_nothing_changed_changes_nothing(
@@ -115,11 +173,8 @@ def test_a_controller_that_is_started_again_where_nothing_changed_changes_nothin
     pinned.wait_live("v1")
     suspended.wait_answer(suspended.order("suspend"))
     before = {row["app"]: row for row in house.apps()}
-    controller = house.pid_of("_controller")
     with Journal(house) as journal, pinned.load():
-        os.kill(controller, signal.SIGKILL)
-        wait_for(lambda: house.pid_of("_controller") not in (0, controller), 20, "there is another controller")
-        wait_for(house.is_ready, 30, "the service is ready")
+        house.wait_next("_controller", house.signal_child("_controller", signal.SIGKILL))
         wait_for(lambda: all(row["health"] == "healthy" for row in house.apps()), 20, "all apps were looked at")
         after = {row["app"]: row for row in house.apps()}
     suspended.order("resume")
@@ -150,9 +205,8 @@ def test_with_the_controller_standing_still_workers_set_a_dead_replica_aside(hou
     shop = stage("still", replicas=2)
     shop.deploy("v1")
     victim = min(shop.running())
-    controller = house.pid_of("_controller")
     client = shop.client(kept=2, fresh=2)
-    os.kill(controller, signal.SIGSTOP)
+    controller = house.signal_child("_controller", signal.SIGSTOP)
     try:
         with client.running():
             wait_for(lambda: client.count > 50, 20, "traffic flows")
@@ -175,11 +229,10 @@ def test_killed_workers_are_replaced_and_serve_from_the_snapshot_without_a_contr
 ) -> None:
     shop = stage("workers", replicas=2)
     shop.deploy("v1")
-    controller = house.pid_of("_controller")
     workers = house.pids_of("oton-worker")
     assert len(workers) >= 1
     client = shop.client(kept=0, fresh=3)
-    os.kill(controller, signal.SIGSTOP)
+    controller = house.signal_child("_controller", signal.SIGSTOP)
     try:
         with client.running():
             wait_for(lambda: client.count > 20, 20, "traffic flows")

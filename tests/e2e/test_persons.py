@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +50,7 @@ def test_green_waits_behind_its_preview_host_until_a_person_promotes_it(house: S
     journal.check_never_stopped_while_routed()
 
 
+@pytest.mark.slow
 def test_an_aborted_rollout_leaves_what_served(house: Service, stage: MakeStage) -> None:
     shop = stage("abort", replicas=1, strategy={"type": "blue_green", "promote": "manual"})
     shop.deploy("v1")
@@ -98,9 +98,7 @@ def test_maintenance_answers_for_the_app_cuts_nothing_and_survives_a_restart(hou
         assert (answer.status_code, "back at noon" in answer.text) == (503, True)
         assert "retry-after" in answer.headers
         assert open_request.result(20).status_code == 200
-    controller = house.pid_of("_controller")
-    os.kill(controller, signal.SIGKILL)
-    wait_for(lambda: house.pid_of("_controller") not in (0, controller) and house.is_ready(), 20, "another controller")
+    house.wait_next("_controller", house.signal_child("_controller", signal.SIGKILL))
     assert house.get(host=shop.host).status_code == 503
     run(house, 0, "maintenance", shop.name, "off")
     assert shop.version() == "v1"
@@ -142,6 +140,7 @@ def test_a_deleted_app_is_gone_from_the_engine_and_its_number_goes_on(house: Ser
     assert shop.version() == "v2"
 
 
+@pytest.mark.slow
 def test_a_restart_replaces_every_container_and_loses_nothing(house: Service, stage: MakeStage) -> None:
     shop = stage("restart", replicas=2)
     shop.deploy("v1")
@@ -156,6 +155,7 @@ def test_a_restart_replaces_every_container_and_loses_nothing(house: Service, st
     journal.check_never_stopped_while_routed()
 
 
+@pytest.mark.slow
 def test_an_apply_finds_that_the_image_has_moved_and_a_look_alone_does_not(house: Service, stage: MakeStage) -> None:
     name = "oton-test-backend:moving"
     shop = stage("moved", replicas=1, image=name)

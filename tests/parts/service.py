@@ -155,6 +155,18 @@ class Service:
         found = self.children(word)
         return found[0] if len(found) == 1 else 0
 
+    def signal_child(self, word: str, how: signal.Signals) -> int:
+        """Send a signal to the one child whose command line holds *word* and return its pid."""
+        wait_for(lambda: self.pid_of(word), START_S, f"{word} runs")
+        pid = self.pid_of(word)
+        assert pid, f"no {word} to signal"  # pid 0 would be our own process group
+        os.kill(pid, how)
+        return pid
+
+    def wait_next(self, word: str, old: int) -> None:
+        """Wait until another child than *old* does the work of *word*, and the service is ready."""
+        wait_for(lambda: self.pid_of(word) not in (0, old) and self.is_ready(), START_S, f"another {word} acts")
+
     def processes(self) -> list[int]:
         """Return the pids of all that runs for this service: what was ever below the supervisor and still lives."""
         parents = {pid: born for pid in all_pids() if (born := birth_of(pid))}
