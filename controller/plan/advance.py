@@ -155,7 +155,9 @@ def _is_back(p: Picture, live: Release | None) -> bool:
 
 def _is_out_of_patience(p: Picture, live: Release, rollout: Rollout) -> bool:
     since = rollout.since or p.s.now
-    return p.s.now.steady > since.steady + live.spec.deadline
+    # With `recreate` the old one starts again only after the new one has stopped, which may take its whole grace.
+    stopping_s = p.goal.spec.stop_grace if p.goal.spec.strategy.type == "recreate" else 0.0
+    return p.s.now.steady > since.steady + live.spec.deadline + stopping_s
 
 
 def _after_switch(p: Picture, release: Release, rollout: Rollout) -> Decision:
