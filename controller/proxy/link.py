@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Protocol
 
 from controller.proxy.chunks import ChunkReader
@@ -14,6 +15,12 @@ _INTERIMS = 20
 """1xx answers to one request."""
 _BODYLESS = frozenset((204, 304))
 _HEAD, _LENGTH, _CHUNKED, _CLOSE, _IDLE, _TUNNEL = range(6)
+
+
+def was_reset(transport: asyncio.BaseTransport) -> bool:
+    """Say whether what looks like the end of a stream is a reset: libuv tells of both alike where data came with it."""
+    sock = transport.get_extra_info("socket")
+    return sock is not None and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
 
 class Taker(Protocol):
@@ -119,6 +126,10 @@ class Link(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._tunnel is not None:
             return bool(self._tunnel.eof_received())
+        taker = self.taker
+        if self._state == _CLOSE and taker is not None and was_reset(self.transport):
+            self.close()
+            taker.broken("reset")
         return False
 
     def pause_writing(self) -> None:

@@ -1,10 +1,20 @@
-"""Every test works in a directory of its own, which is its state/proxy."""
+"""One inspector for all tests of a module that do it no harm; a lane of its own for each test."""
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
+from tests.inspect.rig import Inspector, an_inspector
+from tests.proxy.rig import Lane, a_lane
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+
+@pytest.fixture(scope="module")
+def inspector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inspector]:
+    with an_inspector(tmp_path_factory.mktemp("i")) as made:
+        yield made
+
+
+@pytest.fixture
+def lane(inspector: Inspector) -> Iterator[Lane]:
+    with a_lane() as made:
+        yield made

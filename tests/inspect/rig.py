@@ -10,14 +10,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from controller.proxy.birth import Birth
 from controller.proxy.detour import FOLDER
 from controller.proxy.inspector.desk import SOCKET
-from tests.proxy.rig import Lane, a_lane, wait_for
+from tests.proxy.rig import wait_for
 
 TOP = Path(__file__).parents[2]
 _CHILD = """
@@ -93,16 +93,11 @@ class Inspector:
 
 
 @contextmanager
-def an_inspector(*addons: tuple[str, str]) -> Iterator[Inspector]:
-    made = Inspector(addons)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-@contextmanager
-def inspected(*addons: tuple[str, str], **wishes: Any) -> Iterator[tuple[Lane, Inspector]]:
-    """Yield a lane and an inspector for its app "shop", in the current directory."""
-    with an_inspector(*addons) as inspector, a_lane(**wishes) as lane:
-        yield lane, inspector
+def an_inspector(folder: Path, *addons: tuple[str, str]) -> Iterator[Inspector]:
+    """Yield an inspector whose state/proxy is *folder*, which becomes the current directory."""
+    with chdir(folder):
+        made = Inspector(addons)
+        try:
+            yield made
+        finally:
+            made.close()

@@ -25,6 +25,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from controller.proxy.detour import TROUBLE
 from controller.proxy.inspector.strain import AnswerStrainer, ClientStrainer
 from controller.proxy.limits import Limits
+from controller.proxy.link import was_reset
 from controller.proxy.replies import AnswerReader
 
 _LIMITS = Limits()
@@ -132,7 +133,8 @@ class Handler(ProxyConnectionHandler):
 
     def _strain(self, server: Server) -> None:
         io: Any = self.transports[server]
-        strainer = AnswerStrainer(io.reader, _READER, _LIMITS.answer_header_bytes)
+        transport = io.writer.transport
+        strainer = AnswerStrainer(io.reader, lambda: was_reset(transport), _READER, _LIMITS.answer_header_bytes)
         strainer.on_upgrade = self._lane.watch_frames
         io.reader = strainer
         io.writer = _Writer(io.writer, strainer)

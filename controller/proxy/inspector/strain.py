@@ -34,8 +34,9 @@ class Source(Protocol):
 class AnswerStrainer:
     """One answer of a replica as mitmproxy may read it; the connection's end follows it, so that it is never reused."""
 
-    def __init__(self, source: Source, reader: AnswerReader, header_bytes: int) -> None:
+    def __init__(self, source: Source, was_reset: Callable[[], bool], reader: AnswerReader, header_bytes: int) -> None:
         self._source = source
+        self._was_reset = was_reset
         self._reader = reader
         self._header_bytes = header_bytes
         self._state = _HEAD
@@ -47,8 +48,6 @@ class AnswerStrainer:
         """The request was HEAD."""
         self.on_upgrade: Callable[[], None] = lambda: None
         """Called when it switches to WebSocket, before mitmproxy is told."""
-        self.why = ""
-        """How it went wrong: "reset", or what rule was broken."""
 
     def note_request(self, data: bytes) -> None:
         """Take the first bytes of what mitmproxy sends."""
@@ -57,15 +56,12 @@ class AnswerStrainer:
     async def read(self, count: int) -> bytes:
         """Return the next bytes, b"" at the end; raises OSError where no more can be believed."""
         while self._state != _DONE:
-            try:
-                data = await self._source.read(count)
-            except ConnectionError:
-                self.why = "reset"
-                raise
+            data = await self._source.read(count)
+            if not data and self._was_reset():
+                raise ConnectionResetError
             try:
                 out = self._strain(data) if data else self._end()
             except BadMessage as bad:
-                self.why = f"answer: {bad.why}"
                 raise OSError(bad.why) from bad
             if out:
                 return out
