@@ -96,6 +96,8 @@ class Exchange(Answering):
             self.core.meter.note(self.app.name, "bypass")
             self.detour.tell_missed(why, monotonic(), required=self.app.routes.policy.inspect_required)
         self.detour = None
+        # The socket of one that is being killed may take one more connection before it is gone, and break it too.
+        self.goes_round = not self.app.routes.policy.inspect_required
         self._try_again(free=True)
 
     def _meet_trouble(self, answer: Answer) -> bool:
