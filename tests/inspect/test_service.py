@@ -77,6 +77,16 @@ def test_an_inspector_that_dies_takes_no_request_with_it(service: Service) -> No
     assert service.pids_of("oton-inspect") != [pid]
 
 
+def test_an_inspector_that_stands_still_is_replaced_and_its_requests_go_round(service: Service) -> None:
+    wait_for(lambda: stamped(service), 20, "the addon's stamp")
+    wait_for(lambda: len(service.pids_of("oton-inspect")) == 1, 20, "one inspector")
+    [pid] = service.pids_of("oton-inspect")
+    os.kill(pid, signal.SIGSTOP)
+    assert service.get().status_code == 200
+    assert pid not in service.pids_of("oton-inspect")
+    wait_for(lambda: stamped(service), 20, "another inspector")
+
+
 def test_a_capture_is_recorded_without_credentials(service: Service, tmp_path: Path) -> None:
     wait_for(lambda: stamped(service), 20, "the addon's stamp")
     file = tmp_path / "x.har"
