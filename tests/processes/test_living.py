@@ -206,3 +206,12 @@ def test_the_proxy_user_can_open_neither_the_engine_nor_the_database_nor_the_sta
         drop_privileges(uid, uid)
         os._exit(sum(os.access(place, way) << bit for bit, way in enumerate((os.R_OK, os.W_OK))))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_sighup_costs_a_client_that_keeps_its_connection_no_request(service):
+    old = service.workers()
+    with Load(service, "shop-ashop-a", keep_alive=True) as load:
+        service.send(signal.SIGHUP)
+        until(lambda: not set(service.workers()) & set(old))
+        load.goes_on()
+    assert load.failures == []

@@ -143,7 +143,12 @@ def test_a_change_that_does_not_fit_is_answered_by_asking_for_the_whole_and_unkn
         class Controller(asyncio.Protocol):
             def connection_made(self, transport):
                 self.transport = transport
-                whole = {"format": FORMAT, "version": 5, "base": None, "apps": {"shop": encode_app(routes("shop", "a"))}}
+                whole = {
+                    "format": FORMAT,
+                    "version": 5,
+                    "base": None,
+                    "apps": {"shop": encode_app(routes("shop", "a"))},
+                }
                 transport.write(render_line({**whole, "of the future": [1]}))
                 transport.write(render_line({"new verb": 1}))
                 transport.write(render_line({"format": FORMAT, "version": 9, "base": 8, "apps": {}}))
