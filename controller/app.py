@@ -17,7 +17,7 @@ from controller import __version__
 from controller.api.doctor import check_git, check_vault
 from controller.api.parts import Parts
 from controller.api.server import serve_api
-from controller.api.sockets import open_socket
+from controller.api.sockets import open_sockets
 from controller.archive import STAGED, Archive, Place, apply_staged
 from controller.clock import SystemClock
 from controller.control import Control
@@ -107,7 +107,7 @@ def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) ->
     house.publisher.on_limit = house.inspection.note_missed
     house.inspection.wish = control.inspect
     bell.ring_with(house.workers.ring)
-    listener = open_socket(settings.socket)
+    listeners = open_sockets(settings.socket, settings.api)
     _start_edges(house, control, threads)
     chores = Chores(
         house.engine,
@@ -120,7 +120,7 @@ def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) ->
     for number in range(RECONCILE_WORKERS):
         threads.start(f"reconcile-{number + 1}", house.workers.run)
     parts = _parts(house, settings, instance, clock, threads.stop.set)
-    threads.start("api", lambda stop: serve_api(parts, [listener], stop))
+    threads.start("api", lambda stop: serve_api(parts, listeners, stop))
     house.workers.ring("")
     control.ready()
     log.info("the controller acts", instance=instance, desired=str(settings.desired), version=__version__)
