@@ -44,6 +44,7 @@ from controller.settings import Settings, configure_logging, load_instance
 from controller.sources import Sources, open_sources
 from controller.store.events import Level
 from controller.store.store import Store
+from controller.tls import Certificates
 from controller.vault import ONE_OFF, Vault, open_vault
 
 log = structlog.get_logger("controller")
@@ -51,6 +52,8 @@ log = structlog.get_logger("controller")
 RECONCILE_WORKERS = 4
 PULLERS = 3
 JOIN_S = 5.0
+CERTIFICATES = "certificates"
+"""Folder of the state directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,7 @@ class House:
     vault: Vault
     sources: Sources
     inspection: Inspection
+    certificates: Certificates
 
 
 def run_controller(settings: Settings, control_fd: int) -> int:
@@ -181,6 +185,8 @@ def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, 
     )
     probes = Probes(ring, clock)
     publisher = Publisher(settings.state, ring=ring)
+    certificates = Certificates(settings.state / CERTIFICATES, clock, publisher.set_certificates)
+    certificates.load()
     sources = open_sources(settings, clock, store, publisher, ring)
     desired = sources.desired
     model = ReadModel()
@@ -194,6 +200,7 @@ def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, 
         clock=clock,
         secrets=store.secrets,
         files=vault,
+        tls_hosts=certificates.names if settings.tls_port else frozenset,
         counters=publisher.counters,
         begin=together.begin,
         watch=_watch(model, desired),
@@ -214,6 +221,7 @@ def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, 
         vault=vault,
         sources=sources,
         inspection=inspection,
+        certificates=certificates,
     )
 
 
@@ -276,10 +284,15 @@ def _parts(house: House, settings: Settings, instance: str, clock: SystemClock, 
             "workers": lambda: "" if house.publisher.is_current() else "a worker has not confirmed the newest table",
         },
         secrets_of=lambda app, release: _hand_to_one_off(house, app, release),
-        findings=lambda: (check_vault(house.vault), *check_git(house.sources.checkout, clock.now().wall)),
+        findings=lambda: (
+            check_vault(house.vault),
+            *check_git(house.sources.checkout, clock.now().wall),
+            *house.certificates.findings(),
+        ),
         source=house.sources.checkout,
         webhook=house.sources.webhook,
         inspection=house.inspection,
+        certificates=house.certificates,
         archive=Archive(place, house.store, end),
     )
 

@@ -17,6 +17,7 @@ from controller.api import (
     apps,
     backups,
     captures,
+    certs,
     documents,
     events,
     logs,
@@ -66,6 +67,7 @@ def build_api(parts: Parts) -> FastAPI:
     api.include_router(secrets.build_router(parts))
     api.include_router(secrets.build_key_router(parts))
     api.include_router(tokens.build_router(parts))
+    api.include_router(certs.build_router(parts))
     api.include_router(top.build_router(parts))
     api.include_router(sync.build_router(parts))
     api.include_router(backups.build_router(parts))

@@ -55,6 +55,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Access": {
         "token": ("token:app", "AppTokens for the API"),
+        "cert": ("cert:app", "certificates of the public side"),
         "context": ("context:app", "named servers for this command"),
         "dial-stdio": ("dial_stdio:dial_stdio", "connect stdin and stdout to the service (for ssh)"),
         "version": ("service:version", "version of this program and of the service"),

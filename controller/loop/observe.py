@@ -40,6 +40,7 @@ class Ports:
     secrets: Secrets
     files: Files = NoFiles()  # noqa: RUF009 - it has no state
     tls_hosts: Callable[[], frozenset[str]] = frozenset
+    """Names with a certificate while TLS is served; wildcards as they are."""
     counters: Callable[[], Mapping[str, Any]] = dict
     """What all workers counted, as the publisher sums it."""
     begin: Callable[[str], None] = lambda _app: None
@@ -160,4 +161,6 @@ def _method(spec: AppSpec, release: Release) -> str:
 def _redirects_plain(spec: AppSpec, tls_hosts: frozenset[str]) -> bool:
     if spec.proxy.https in ("redirect", "only"):
         return True
-    return spec.proxy.https == "auto" and spec.probe_host in tls_hosts
+    host = spec.probe_host
+    is_covered = host in tls_hosts or "*." + host.partition(".")[2] in tls_hosts
+    return spec.proxy.https == "auto" and is_covered

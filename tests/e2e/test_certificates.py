@@ -1,0 +1,106 @@
+"""`oton cert`: HTTPS by name, replaced while traffic goes on, and never a made-up certificate."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+from tests.parts.service import Service
+from tests.parts.stage import Stage
+from tests.parts.wait import free_port, wait_for
+
+pytestmark = pytest.mark.e2e
+
+
+def save(folder: Path, authority: trustme.CA, host: str, name: str) -> tuple[str, str]:
+    issued = authority.issue_cert(host)
+    cert, key = folder / f"{name}.crt", folder / f"{name}.key"
+    cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    return str(cert), str(key)
+
+
+def serial(port: int, host: str, trust: ssl.SSLContext) -> str:
+    with socket.create_connection(("127.0.0.1", port), 5) as raw, trust.wrap_socket(raw, server_hostname=host) as tls:
+        found = tls.getpeercert()
+    return str(found["serialNumber"]) if found else ""
+
+
+class Visits(threading.Thread):
+    """Asks over HTTPS again and again, each time on a connection of its own."""
+
+    def __init__(self, port: int, host: str, trust: ssl.SSLContext) -> None:
+        super().__init__(daemon=True)
+        self.port, self.host, self.trust = port, host, trust
+        self.enough = threading.Event()
+        self.answers: list[int] = []
+        self.failures: list[str] = []
+
+    def run(self) -> None:
+        while not self.enough.is_set():
+            try:
+                with httpx.Client(verify=self.trust, timeout=5) as client:
+                    request = client.build_request(
+                        "GET",
+                        f"https://127.0.0.1:{self.port}/",
+                        headers={"Host": self.host},
+                        extensions={"sni_hostname": self.host},
+                    )
+                    self.answers.append(client.send(request).status_code)
+            except httpx.HTTPError as error:
+                self.failures.append(repr(error))
+
+
+@pytest.mark.timeout(120)
+def test_a_host_is_served_over_https_and_its_certificate_replaced_under_load(
+    services: Callable[..., Service], tmp_path: Path
+) -> None:
+    port = free_port()
+    service = services(settings={"TLS_PORT": str(port)})
+    stage = Stage(service, "secure")
+    assert stage.apply().returncode == 0
+    authority = trustme.CA()
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        serial(port, stage.host, trust)
+
+    cert, key = save(tmp_path, authority, stage.host, "one")
+    added = service.oton("cert", "add", stage.host, "--cert", cert, "--key", key)
+    assert added.returncode == 0, added.stderr
+    first = wait_for(lambda: serial(port, stage.host, trust), 5, "the certificate is served")
+    plain = httpx.get(f"http://127.0.0.1:{service.port}/x?y=1", headers={"Host": stage.host})
+    assert (plain.status_code, plain.headers["location"]) == (308, f"https://{stage.host}:{port}/x?y=1")
+    for stranger in ("other.test", "a.secure.test"):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            serial(port, stranger, trust)
+
+    visits = Visits(port, stage.host, trust)
+    visits.start()
+    wrong = save(tmp_path, authority, "other.test", "wrong")
+    refused = service.oton("cert", "add", stage.host, "--cert", wrong[0], "--key", wrong[1])
+    assert refused.returncode == 2
+    assert "the certificate is for other.test" in refused.stderr
+    assert serial(port, stage.host, trust) == first
+    again = save(tmp_path, authority, stage.host, "two")
+    assert service.oton("cert", "add", stage.host, "--cert", again[0], "--key", again[1]).returncode == 0
+    wait_for(lambda: serial(port, stage.host, trust) != first, 5, "the new certificate is served")
+    visits.enough.set()
+    visits.join(10)
+    assert visits.failures == []
+    assert len(visits.answers) > 10
+    assert set(visits.answers) == {200}
+
+    listed = service.oton("cert", "list")
+    assert stage.host in listed.stdout
+    assert "PRIVATE" not in service.api("GET", "/v1/certs").text
+    assert stage.host in service.oton("doctor").stdout
+    assert service.oton("cert", "rm", stage.host).returncode == 0
+    assert service.oton("cert", "rm", stage.host).returncode == 6
