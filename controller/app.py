@@ -23,6 +23,8 @@ from controller.clock import SystemClock
 from controller.control import Control
 from controller.engine.docker import DockerEngine
 from controller.errors import ControllerError, Refused
+from controller.fixed import Fence, Keeper, is_fixed
+from controller.fixed.own import api_entry, container_networks, own_ports
 from controller.inspection import Inspection
 from controller.intake.desired import Desired
 from controller.lock import Lock
@@ -72,6 +74,7 @@ class House:
     sources: Sources
     inspection: Inspection
     certificates: Certificates
+    fixed: Keeper
 
 
 def run_controller(settings: Settings, control_fd: int) -> int:
@@ -110,7 +113,7 @@ def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) ->
     house.publisher.on_refused = house.probes.doubt
     house.publisher.on_limit = house.inspection.note_missed
     house.inspection.wish = control.inspect
-    bell.ring_with(house.workers.ring)
+    bell.ring_with(house.workers.ring, house.fixed.wake)
     listeners = open_sockets(settings.socket, settings.api)
     _start_edges(house, control, threads)
     chores = Chores(
@@ -149,6 +152,7 @@ def _start_edges(house: House, control: Control, threads: Threads) -> None:
     threads.start("publisher", house.publisher.run)
     threads.start("inspection", house.inspection.run)
     threads.start("probes", house.probes.run)
+    threads.start("fixed", house.fixed.run)
     threads.start("desired", house.desired.run)
     if house.sources.checkout is not None:
         threads.start("git", house.sources.checkout.run)
@@ -163,12 +167,16 @@ class _Bell:
 
     def __init__(self) -> None:
         self._ring: Ring = lambda app: None
+        self._wake_fixed: Callable[[], None] = lambda: None
 
     def __call__(self, app: str) -> None:
-        self._ring(app)
+        if is_fixed(app):
+            self._wake_fixed()
+        else:
+            self._ring(app)
 
-    def ring_with(self, ring: Ring) -> None:
-        self._ring = ring
+    def ring_with(self, ring: Ring, wake_fixed: Callable[[], None]) -> None:
+        self._ring, self._wake_fixed = ring, wake_fixed
 
 
 def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, ring: Ring) -> House:
@@ -187,7 +195,9 @@ def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, 
     publisher = Publisher(settings.state, ring=ring)
     certificates = Certificates(settings.state / CERTIFICATES, clock, publisher.set_certificates)
     certificates.load()
-    sources = open_sources(settings, clock, store, publisher, ring)
+    fixed = Keeper(store.fixed_routes, publisher, probes, clock, lambda: _fence(settings))
+    fixed.built_in = tuple(entry for entry in [api_entry(settings)] if entry is not None)
+    sources = open_sources(settings, clock, store, publisher, ring, fixed.claims)
     desired = sources.desired
     model = ReadModel()
     together = Together(publisher, desired.moves_with, ring)
@@ -222,7 +232,12 @@ def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, 
         sources=sources,
         inspection=inspection,
         certificates=certificates,
+        fixed=fixed,
     )
+
+
+def _fence(settings: Settings) -> Fence:
+    return Fence(own_ports=own_ports(settings), containers=container_networks(), allowed=tuple(settings.allow_targets))
 
 
 def _noter(store: Store) -> Callable[[str, str, str], None]:
@@ -254,7 +269,8 @@ def _known(store: Store, desired: Desired, publisher: Publisher, engine: DockerE
             running: Iterable[str] = engine.observe_all()
         except ControllerError:
             running = ()
-        return {*store.apps(), *desired.standings(), *publisher.apps(), *running}
+        published = (app for app in publisher.apps() if not is_fixed(app))
+        return {*store.apps(), *desired.standings(), *published, *running}
 
     return known
 
@@ -293,6 +309,7 @@ def _parts(house: House, settings: Settings, instance: str, clock: SystemClock, 
         webhook=house.sources.webhook,
         inspection=house.inspection,
         certificates=house.certificates,
+        fixed=house.fixed,
         archive=Archive(place, house.store, end),
     )
 

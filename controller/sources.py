@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from controller.checkout.follow import LOCAL as LOCAL_FOLDER
 from controller.checkout.follow import Checkout, Listeners, folders_that_count
@@ -23,6 +23,9 @@ from controller.store.store import Store
 KNOWN_HOSTS = "git_known_hosts"
 """In the state directory: the host keys of ssh remotes."""
 
+Fixed = Callable[[], Mapping[str, Claims]]
+"""What fixed routes claim, by the name that a person is shown."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
@@ -33,10 +36,13 @@ class Sources:
     webhook: Webhook | None = None
 
 
-def open_sources(settings: Settings, clock: Clock, store: Store, publisher: Publisher, ring: Ring) -> Sources:
+def open_sources(
+    settings: Settings, clock: Clock, store: Store, publisher: Publisher, ring: Ring, fixed: Fixed
+) -> Sources:
     """Return the directory of *settings*; with OTON_GIT_URL, also what keeps it at the remote's head."""
     if settings.git_url is None:
-        return Sources(desired=Desired(settings.desired, clock, _ports(store, publisher, ring, Origin())))
+        ports = replace(_ports(store, publisher, ring, Origin()), fixed_claims=fixed)
+        return Sources(desired=Desired(settings.desired, clock, ports))
     remote = Remote(url=settings.git_url, key=settings.git_key, known_hosts=settings.state / KNOWN_HOSTS)
     checkout = Checkout(
         settings.desired,
@@ -53,7 +59,8 @@ def open_sources(settings: Settings, clock: Clock, store: Store, publisher: Publ
         source=checkout.source,
         troubles=checkout.troubles,
     )
-    desired = Desired(settings.desired, clock, _ports(store, publisher, ring, origin))
+    ports = replace(_ports(store, publisher, ring, origin), fixed_claims=fixed)
+    desired = Desired(settings.desired, clock, ports)
     checkout.listeners = Listeners(
         quiet=desired.quiet, moved=desired.wake, tell=lambda level, text: _tell(store, level, text)
     )
@@ -76,7 +83,8 @@ def _ports(store: Store, publisher: Publisher, ring: Ring, origin: Origin) -> Po
             if specs:
                 held[app] = frozenset().union(*(claims_of(spec) for spec in specs))
         for app, routes in publisher.table().apps.items():
-            held.setdefault(app, claims_of_routes(routes))
+            if ":" not in app:  # a fixed entry claims under its own name
+                held.setdefault(app, claims_of_routes(routes))
         return held
 
     return Ports(

@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("ports",),
     ("intake", "engine", "probe", "store", "publisher", "tls", "control", "proxy", "vault", "checkout"),
     ("loop", "supervisor"),
-    ("queries", "orders", "sources", "archive", "inspection"),
+    ("queries", "orders", "sources", "archive", "inspection", "fixed"),
     ("api", "dashboard", "cli"),
     ("app",),
     ("__main__",),

@@ -90,6 +90,8 @@ class Parts:
     """Verifies who calls for the checkout to look at its remote."""
     inspection: Any = None
     """Records what inspected apps are asked and answer."""
+    fixed: Any = None
+    """The fixed routes."""
     certificates: Any = None
     """The certificates of the public side."""
     archive: Any = None

@@ -20,6 +20,7 @@ from controller.api import (
     certs,
     documents,
     events,
+    fixed,
     logs,
     problems,
     secrets,
@@ -68,6 +69,7 @@ def build_api(parts: Parts) -> FastAPI:
     api.include_router(secrets.build_key_router(parts))
     api.include_router(tokens.build_router(parts))
     api.include_router(certs.build_router(parts))
+    api.include_router(fixed.build_router(parts))
     api.include_router(top.build_router(parts))
     api.include_router(sync.build_router(parts))
     api.include_router(backups.build_router(parts))

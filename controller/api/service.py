@@ -15,7 +15,7 @@ from controller.api.metrics import CONTENT_TYPE, render_metrics
 from controller.api.parts import Parts
 from controller.api.problems import Problem, render_problem
 from controller.errors import ControllerError
-from controller.queries import BadTarget, Row, explain_url
+from controller.queries import BadTarget, Row, explain_url, render_routes
 
 API = 1
 """Version of the API's shapes; a client that knows no other asks before it guesses."""
@@ -56,7 +56,9 @@ def add_known(router: APIRouter, parts: Parts) -> None:
 
     @router.get("/v1/routes", summary="The table")
     def routes(who: Who) -> list[Row]:
-        return only_seen(who, parts.model.routes())
+        fixed = (routes for app, routes in sorted(parts.publisher.table().apps.items()) if ":" in app)
+        rows = [row for routes in fixed for row in render_routes(routes)]
+        return only_seen(who, [*parts.model.routes(), *rows])
 
     @router.get("/v1/routes/explain", summary="Which rule, release and replica a URL would get, and why")
     def explain(who: Who, url: Annotated[str, Query(min_length=1, max_length=4096)]) -> Row:

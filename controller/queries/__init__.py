@@ -110,6 +110,7 @@ __all__ = [
     "Seen",
     "explain_url",
     "render_release",
+    "render_routes",
     "render_row",
     "render_standing",
     "render_step",

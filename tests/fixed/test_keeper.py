@@ -1,0 +1,129 @@
+"""Fixed entries of the table: there while they are asked for, ready while their target is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import pytest
+
+from controller.errors import Refused
+from controller.fixed import Fence, Keeper
+from controller.plan.claims import Claim
+from controller.ports import Target
+from controller.store.fixed import FixedRoute
+from controller.world.model import Verdict
+from tests.loop.house import MovingClock, PromptPublisher
+
+
+class Book:
+    def __init__(self) -> None:
+        self.routes: dict[str, FixedRoute] = {}
+
+    def list(self) -> tuple[FixedRoute, ...]:
+        return tuple(self.routes[name] for name in sorted(self.routes))
+
+    def save(self, route: FixedRoute) -> None:
+        self.routes[route.name] = route
+
+    def remove(self, name: str) -> None:
+        del self.routes[name]
+
+
+class Prober:
+    def __init__(self) -> None:
+        self.watched: dict[str, tuple[Target, ...]] = {}
+        self.sick = False
+
+    def watch(self, app: str, targets: Collection[Target]) -> None:
+        self.watched[app] = tuple(targets)
+
+    def verdicts(self, app: str) -> Mapping[str, Verdict]:
+        return {t.replica: Verdict(ready=not self.sick) for t in self.watched.get(app, ())}
+
+
+class World:
+    def __init__(self) -> None:
+        self.names: dict[str, tuple[str, ...]] = {"legacy.internal": ("10.0.0.7", "10.0.0.8")}
+        self.book, self.prober, self.table, self.clock = Book(), Prober(), PromptPublisher(), MovingClock()
+        fence = Fence(containers=("172.17.0.0/16",))
+        self.keeper = Keeper(
+            self.book,
+            self.table,
+            self.prober,
+            self.clock,
+            lambda: fence,
+            lambda host, _port: self.names.get(host, (host,)),
+        )
+
+    def upstreams(self) -> list[str]:
+        return [f"{u.address}:{u.port}" for u in self.table.entries["fixed:legacy"].upstreams]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def a_route(**fields: object) -> FixedRoute:
+    base: dict[str, object] = {"name": "legacy", "host": "old.example.com", "targets": ("legacy.internal:8080",)}
+    return FixedRoute(**{**base, **fields})  # type: ignore[arg-type]
+
+
+def test_a_route_leads_to_all_addresses_of_its_name_that_are_ready(world: World) -> None:
+    world.keeper.add(a_route(), {})
+    world.keeper.look()
+    assert world.upstreams() == ["10.0.0.7:8080", "10.0.0.8:8080"]
+    world.prober.sick = True
+    world.keeper.look()
+    assert world.upstreams() == []
+
+
+def test_a_name_that_leads_elsewhere_later_is_judged_anew(world: World) -> None:
+    world.keeper.add(a_route(), {})
+    world.keeper.look()
+    world.names["legacy.internal"] = ("169.254.169.254", "172.17.0.9", "10.0.0.9")
+    world.clock.move(20)
+    world.keeper.look()
+    assert world.upstreams() == ["10.0.0.9:8080"]
+
+
+def test_a_name_that_resolves_no_more_keeps_its_last_addresses(world: World) -> None:
+    world.keeper.add(a_route(), {})
+    world.keeper.look()
+    world.names["legacy.internal"] = ()
+    world.clock.move(20)
+    world.keeper.look()
+    assert world.upstreams() == ["10.0.0.7:8080", "10.0.0.8:8080"]
+
+
+def test_what_is_not_asked_for_any_more_leaves_the_table_and_the_prober(world: World) -> None:
+    world.keeper.add(a_route(), {})
+    world.keeper.look()
+    world.keeper.remove("legacy")
+    world.keeper.look()
+    assert world.table.entries == {}
+    assert world.prober.watched["fixed:legacy"] == ()
+
+
+def test_a_claim_of_another_is_refused_with_its_owner(world: World) -> None:
+    with pytest.raises(Refused, match=r"old\.example\.com/ belongs to app shop"):
+        world.keeper.add(a_route(), {"app shop": frozenset({Claim("old.example.com")})})
+    assert world.book.list() == ()
+
+
+def test_a_target_that_may_not_be_one_is_refused_before_anything_is_kept(world: World) -> None:
+    with pytest.raises(Refused, match="OTON_ALLOW_TARGETS"):
+        world.keeper.add(a_route(targets=("172.17.0.9:80",)), {})
+    assert world.book.list() == ()
+
+
+def test_at_rest_nothing_is_published_again(world: World) -> None:
+    world.keeper.add(a_route(), {})
+    for _ in range(3):
+        world.keeper.look()
+    assert world.table.versions == 1
+
+
+def test_it_claims_under_a_name_for_a_person(world: World) -> None:
+    world.keeper.add(a_route(), {})
+    assert world.keeper.claims() == {"fixed route legacy": frozenset({Claim("old.example.com")})}
