@@ -23,7 +23,7 @@ run: setup ## Run the service here, on ./desired and port 3000
 	@$(ENGINE); exec $(PYTHON) -m controller serve
 
 test: check ## Lint, types, floors and every test but the slow ones
-	@$(ENGINE); $(PYTEST) -m "not slow"
+	@$(ENGINE); $(PYTEST) -m "not slow" -n 3 --dist loadfile
 
 e2e: setup ## The slow tests: whole service, real engine, faults
 	@$(ENGINE); $(PYTEST) -m "slow"
