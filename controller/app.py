@@ -1,4 +1,4 @@
-"""The controller, put together: the only place that knows all classes of its process."""
+"""The controller as a process: its threads, its start and its end."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from secrets import token_hex
-from typing import Any
 
 import structlog
 
@@ -23,58 +21,22 @@ from controller.clock import SystemClock
 from controller.control import Control
 from controller.engine.docker import DockerEngine
 from controller.errors import ControllerError, Refused
-from controller.fixed import Fence, Keeper, is_fixed
-from controller.fixed.own import api_entry, container_networks, own_ports
-from controller.inspection import Inspection
-from controller.intake.desired import Desired
+from controller.house import Bell, House, build_house
 from controller.lock import Lock
 from controller.loop.chores import Chores
 from controller.loop.handover import hand_out
-from controller.loop.observe import Ports
-from controller.loop.queue import Queue
 from controller.loop.threads import Threads
-from controller.loop.together import Together
-from controller.loop.workers import Workers
-from controller.orders import Orders
 from controller.plan.foresee import preview
-from controller.plan.situation import Decision, Release, Situation
-from controller.ports import Ring
-from controller.probe import Probes
-from controller.publisher import Publisher
-from controller.queries import ReadModel
+from controller.plan.situation import Release
 from controller.settings import Settings, configure_logging, load_instance
-from controller.sources import Sources, open_sources
-from controller.store.events import Level
 from controller.store.store import Store
-from controller.tls import Certificates
-from controller.vault import ONE_OFF, Vault, open_vault
+from controller.vault import ONE_OFF, Vault
 
 log = structlog.get_logger("controller")
 
 RECONCILE_WORKERS = 4
 PULLERS = 3
 JOIN_S = 5.0
-CERTIFICATES = "certificates"
-"""Folder of the state directory."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class House:
-    """Every part of a running controller."""
-
-    store: Store
-    engine: DockerEngine
-    probes: Probes
-    publisher: Publisher
-    desired: Desired
-    workers: Workers
-    model: ReadModel
-    orders: Orders
-    vault: Vault
-    sources: Sources
-    inspection: Inspection
-    certificates: Certificates
-    fixed: Keeper
 
 
 def run_controller(settings: Settings, control_fd: int) -> int:
@@ -105,8 +67,8 @@ def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) ->
     store = Store(settings.db_path, clock, state=settings.state)
     threads.start("store", store.run)
     store.wait_open()
-    bell = _Bell()
-    house = _build(settings, instance, clock, store, bell)
+    bell = Bell()
+    house = build_house(settings, instance, clock, store, bell)
     house.workers.may_act = lock.still_ours
     control = Control(control_fd, on_roster=house.publisher.set_roster, on_gone=threads.stop.set)
     house.publisher.kill = control.kill
@@ -160,119 +122,6 @@ def _start_edges(house: House, control: Control, threads: Threads) -> None:
     threads.start("engine-pulse", house.engine.run_pulse)
     for number in range(PULLERS):
         threads.start(f"puller-{number + 1}", house.engine.run_puller)
-
-
-class _Bell:
-    """The bell that the edges are given before the queue behind it exists."""
-
-    def __init__(self) -> None:
-        self._ring: Ring = lambda app: None
-        self._wake_fixed: Callable[[], None] = lambda: None
-
-    def __call__(self, app: str) -> None:
-        if is_fixed(app):
-            self._wake_fixed()
-        else:
-            self._ring(app)
-
-    def ring_with(self, ring: Ring, wake_fixed: Callable[[], None]) -> None:
-        self._ring, self._wake_fixed = ring, wake_fixed
-
-
-def _build(settings: Settings, instance: str, clock: SystemClock, store: Store, ring: Ring) -> House:
-    vault = open_vault(instance, settings.state, os.environ)
-    engine = DockerEngine(
-        instance=instance,
-        ring=ring,
-        state=settings.state,
-        clock=clock,
-        network=settings.network,
-        subnet=settings.subnet,
-        upstream=settings.upstream,
-        docker_host=settings.docker_host or "",
-    )
-    probes = Probes(ring, clock)
-    publisher = Publisher(settings.state, ring=ring)
-    certificates = Certificates(settings.state / CERTIFICATES, clock, publisher.set_certificates)
-    certificates.load()
-    fixed = Keeper(store.fixed_routes, publisher, probes, clock, lambda: _fence(settings))
-    fixed.built_in = tuple(entry for entry in [api_entry(settings)] if entry is not None)
-    sources = open_sources(settings, clock, store, publisher, ring, fixed.claims)
-    desired = sources.desired
-    model = ReadModel()
-    together = Together(publisher, desired.moves_with, ring)
-    ports = Ports(
-        engine=engine,
-        prober=probes,
-        publisher=together,
-        history=store,
-        directory=desired,
-        clock=clock,
-        secrets=store.secrets,
-        files=vault,
-        tls_hosts=certificates.names if settings.tls_port else frozenset,
-        counters=publisher.counters,
-        begin=together.begin,
-        watch=_watch(model, desired),
-    )
-    workers = Workers(Queue(), ports, _known(store, desired, publisher, engine))
-    orders = Orders(store, desired, ring, clock)
-    inspection = Inspection(settings.state, table=publisher.table, note=_noter(store))
-    model.remark = inspection.remark
-    return House(
-        store=store,
-        engine=engine,
-        probes=probes,
-        publisher=publisher,
-        desired=desired,
-        workers=workers,
-        model=model,
-        orders=orders,
-        vault=vault,
-        sources=sources,
-        inspection=inspection,
-        certificates=certificates,
-        fixed=fixed,
-    )
-
-
-def _fence(settings: Settings) -> Fence:
-    return Fence(own_ports=own_ports(settings), containers=container_networks(), allowed=tuple(settings.allow_targets))
-
-
-def _noter(store: Store) -> Callable[[str, str, str], None]:
-    def note(app: str, level: str, text: str) -> None:
-        known: Level = "error" if level == "error" else "warning" if level == "warning" else "info"
-        try:
-            store.add_event(app, "inspector", known, text)
-        except ControllerError as error:
-            log.warning("an event could not be stored", app=app, text=text, why=str(error))
-
-    return note
-
-
-def _watch(model: ReadModel, desired: Desired) -> Any:
-    def watch(situation: Situation, decision: Decision) -> None:
-        model.put(situation.app, situation, decision)
-        before, after = situation.memory, decision.memory
-        if (before.live, before.removed) != (after.live, after.removed):
-            desired.wake()  # a claim may have become free
-
-    return watch
-
-
-def _known(store: Store, desired: Desired, publisher: Publisher, engine: DockerEngine) -> Any:
-    """Return what lists every app that anything is known of."""
-
-    def known() -> Iterable[str]:
-        try:
-            running: Iterable[str] = engine.observe_all()
-        except ControllerError:
-            running = ()
-        published = (app for app in publisher.apps() if not is_fixed(app))
-        return {*store.apps(), *desired.standings(), *published, *running}
-
-    return known
 
 
 def _sweep(engine: DockerEngine, vault: Vault) -> None:

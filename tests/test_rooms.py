@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("loop", "supervisor"),
     ("queries", "orders", "sources", "archive", "inspection", "fixed"),
     ("api", "dashboard", "cli"),
+    ("house",),
     ("app",),
     ("__main__",),
 )

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from controller.plan.begin import Start, begin, end_failed, end_live, fail, keep_old_s, switched
 from controller.plan.course import Course, carry_out
-from controller.plan.operations import KeepLogs
+from controller.plan.operations import KeepLogs, PublishRoutes
 from controller.plan.picture import Muster, Picture
 from controller.plan.prepare import prepare, run_before
 from controller.plan.situation import Decision, Release, Rollout
@@ -65,7 +65,7 @@ def _take(p: Picture, step: Step) -> Decision:
 
 
 def _publishes(decision: Decision) -> bool:
-    return any(type(o).__name__ == "PublishRoutes" for o in decision.operations)
+    return any(isinstance(o, PublishRoutes) for o in decision.operations)
 
 
 def _is_time_for_before(p: Picture, release: Release) -> bool:
