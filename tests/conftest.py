@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-import docker
 import pytest
 from docker.errors import DockerException
 
+from tests.parts.daemon import connect
 from tests.parts.images import ensure_backend_image
 from tests.parts.service import Service
 
@@ -18,7 +18,7 @@ from tests.parts.service import Service
 def why_no_engine() -> str:
     """Return why no test can use the engine, or ""."""
     try:
-        client = docker.APIClient(timeout=5)
+        client = connect(5)
         try:
             client.ping()
         finally:

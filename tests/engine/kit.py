@@ -23,6 +23,7 @@ from controller.engine import DockerEngine
 from controller.plan.situation import Release
 from controller.ports import ContainerPlan
 from controller.spec.model import AppSpec
+from tests.parts.daemon import connect
 
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "oton-test-engine:1"
@@ -31,7 +32,7 @@ CHECKED = "oton-test-engine:checked"
 
 def plain_client(timeout: float) -> docker.APIClient:
     """Return a client of the engine that the environment names."""
-    return docker.APIClient(timeout=timeout, **docker.utils.kwargs_from_env())
+    return connect(timeout)
 
 
 @cache

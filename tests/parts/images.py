@@ -22,6 +22,8 @@ from typing import Any
 import docker
 from docker.errors import APIError, ImageNotFound
 
+from tests.parts.daemon import connect
+
 BACKEND = Path(__file__).with_name("backend.py")
 REPOSITORY = "oton-test-backend"
 CONTENT = "oton-test.content"
@@ -39,7 +41,7 @@ def ensure_backend_image(tag: str = "v1", repository: str = REPOSITORY, **enviro
     ref = f"{repository}:{tag}"
     variables = {"VERSION": tag, **environment}
     content = hashlib.sha256((_root_digest() + json.dumps(variables, sort_keys=True)).encode()).hexdigest()[:16]
-    client = docker.APIClient(timeout=60)
+    client = connect()
     try:
         old = _find(client, ref)
         if old is None or (old["Config"]["Labels"] or {}).get(CONTENT) != content:
@@ -56,7 +58,7 @@ def ensure_backend_image(tag: str = "v1", repository: str = REPOSITORY, **enviro
 
 def remove_images(repository: str) -> None:
     """Remove every tag of *repository*; one that a container still uses stays."""
-    client = docker.APIClient(timeout=60)
+    client = connect()
     try:
         for image in client.images(name=repository):
             for ref in image["RepoTags"] or ():
@@ -68,7 +70,7 @@ def remove_images(repository: str) -> None:
 
 def image_id(ref: str) -> str:
     """Return the id of an image that is there."""
-    client = docker.APIClient(timeout=60)
+    client = connect()
     try:
         return str(client.inspect_image(ref)["Id"])
     finally:

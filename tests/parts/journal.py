@@ -19,8 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import docker
-
+from tests.parts.daemon import connect
 from tests.parts.service import Service
 from tests.parts.wait import wait_for
 
@@ -72,7 +71,7 @@ class Journal:
         self._place = service.state / "proxy" / "table.json"
         self.events: list[Happened] = []
         self.looks: list[Look] = []
-        self._client = docker.APIClient(timeout=600)
+        self._client = connect(600)
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=work, name=f"journal-{work.__name__}", daemon=True)

@@ -25,6 +25,7 @@ import httpx
 from docker.errors import APIError, NotFound
 
 from tests.parts.client import CheckingClient
+from tests.parts.daemon import connect
 from tests.parts.wait import free_port, wait_for
 
 START_S = 30.0
@@ -357,7 +358,7 @@ def name_of(pid: int) -> str:
 @contextmanager
 def engine() -> Iterator[docker.APIClient]:
     """Yield a client of the engine that tests use."""
-    client = docker.APIClient(timeout=60)
+    client = connect()
     try:
         yield client
     finally:

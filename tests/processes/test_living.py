@@ -190,7 +190,7 @@ def test_the_proxy_user_can_open_neither_the_engine_nor_the_database_nor_the_sta
     if not database.exists():
         database.touch(0o600)
     place = {
-        "engine": "/var/run/docker.sock",
+        "engine": os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"),
         "database": str(database),
         "state": str(service.state),
         "lock": str(service.state / "lock"),
