@@ -10,7 +10,7 @@ import pytest
 from controller.errors import Refused, Stale
 from controller.ports import ContainerPlan, Engine
 from controller.world.model import Replica
-from tests.engine.kit import IMAGE, Bench, a_bench, a_plan, wait_for, why_no_engine
+from tests.engine.kit import IMAGE, Bench, a_bench, a_plan, wait_for
 from tests.fakes.engine import FakeEngine, Image
 
 
@@ -86,8 +86,6 @@ World = FakeWorld | RealWorld
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    if why_no_engine():
-        pytest.skip(why_no_engine())
     with a_bench() as made:
         made.follow(made.engine.run_events, made.engine.run_pulse)
         wait_for(lambda: "" in made.rung)

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.engine.kit import Bench, a_bench, why_no_engine
+from tests.engine.kit import Bench, a_bench
 from tests.engine.relay import Relay, a_relay
 
 
 @pytest.fixture(scope="session")
 def shared_bench() -> Iterator[Bench]:
-    if why_no_engine():
-        pytest.skip(why_no_engine())
     with a_bench() as made:
         yield made
 
@@ -28,7 +26,5 @@ def bench(shared_bench: Bench) -> Bench:
 
 @pytest.fixture
 def relay() -> Iterator[Relay]:
-    if why_no_engine():
-        pytest.skip(why_no_engine())
     with a_relay() as made:
         yield made

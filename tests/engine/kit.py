@@ -1,11 +1,8 @@
-"""A real engine for tests: an image of busybox alone, plans, an instance of one's own, and its end."""
+"""A real engine for tests: images that only sleep, plans, an instance of one's own, and its end."""
 
 from __future__ import annotations
 
-import io
 import os
-import subprocess
-import tarfile
 import threading
 import time
 import uuid
@@ -24,8 +21,9 @@ from controller.plan.situation import Release
 from controller.ports import ContainerPlan
 from controller.spec.model import AppSpec
 from tests.parts.daemon import connect
+from tests.parts.images import ensure_image
+from tests.parts.images import image_id as the_id_of
 
-BUSYBOX = Path("/bin/busybox")
 IMAGE = "oton-test-engine:1"
 CHECKED = "oton-test-engine:checked"
 
@@ -36,66 +34,18 @@ def plain_client(timeout: float) -> docker.APIClient:
 
 
 @cache
-def why_no_engine() -> str:
-    """Return why the real engine cannot be used here, or ""."""
-    try:
-        client = plain_client(5)
-        client.ping()
-        client.close()
-    except docker.errors.DockerException as error:
-        return f"no Docker engine answers: {error}"
-    return "" if BUSYBOX.exists() else "busybox-static is not installed"
-
-
-@cache
 def make_images() -> str:
     """Make the test images once per machine and return the id of the plain one."""
-    client = plain_client(60)
-    try:
-        for name, changes in (
-            (IMAGE, ['CMD ["/bin/sleep","3600"]', "ENV MADE_BY=image"]),
-            (CHECKED, ['CMD ["/bin/sleep","3600"]', "HEALTHCHECK --interval=1s CMD /bin/true"]),
-        ):
-            with suppress(docker.errors.ImageNotFound):
-                client.inspect_image(name)
-                continue
-            repository, tag = name.split(":")
-            client.import_image_from_data(_root_tree(), repository=repository, tag=tag, changes=changes)
-        return str(client.inspect_image(IMAGE)["Id"])
-    finally:
-        client.close()
+    sleep = 'CMD ["/bin/sleep", "3600"]'
+    ensure_image(IMAGE, [sleep, "ENV MADE_BY=image"])
+    ensure_image(CHECKED, [sleep, "HEALTHCHECK --interval=1s CMD /bin/true"])
+    return the_id_of(IMAGE)
 
 
 def image_id(ref: str) -> str:
     """Return the id of a test image."""
     make_images()
-    with closing_client() as client:
-        return str(client.inspect_image(ref)["Id"])
-
-
-def _root_tree() -> bytes:
-    applets = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        tar.add(BUSYBOX, "bin/busybox")
-        for name in applets:
-            if name != "busybox":
-                link = tarfile.TarInfo(f"bin/{name}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-                tar.addfile(link)
-        for folder, mode in (("tmp", 0o1777), ("etc", 0o755), ("www", 0o755)):
-            info = tarfile.TarInfo(folder)
-            info.type, info.mode = tarfile.DIRTYPE, mode
-            tar.addfile(info)
-        for path, text in (
-            ("etc/passwd", "root:x:0:0::/:/bin/sh\nworker:x:1000:1000::/:/bin/sh\n"),
-            ("etc/group", "root:x:0:\nworker:x:1000:\n"),
-            ("www/index.html", "hello\n"),
-        ):
-            info = tarfile.TarInfo(path)
-            info.size, info.mode = len(text), 0o644
-            tar.addfile(info, io.BytesIO(text.encode()))
-    return out.getvalue()
+    return the_id_of(ref)
 
 
 def a_plan(

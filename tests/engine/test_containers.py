@@ -13,10 +13,11 @@ import pytest
 from controller.errors import Refused, Retry, Stale
 from tests.engine.kit import CHECKED, IMAGE, Bench, a_bench, image_id, unique, wait_for
 from tests.engine.relay import Relay
+from tests.parts.images import BACKEND_COMMAND
 
 pytestmark = pytest.mark.engine
 
-WEB = ["httpd", "-f", "-p", "8000", "-h", "/www"]
+WEB = BACKEND_COMMAND
 
 
 def inside(bench: Bench, container: str, *command: str) -> str:
@@ -26,7 +27,7 @@ def inside(bench: Bench, container: str, *command: str) -> str:
 
 
 def get(address: str | None, port: int | None) -> bytes:
-    with urllib.request.urlopen(f"http://{address}:{port}/", timeout=2) as answer:
+    with urllib.request.urlopen(f"http://{address}:{port}/bytes?n=3", timeout=2) as answer:
         return bytes(answer.read())
 
 
@@ -105,7 +106,7 @@ def test_every_field_of_the_container_part_works(bench: Bench, tmp_path: Any) ->
 def test_a_replica_answers_at_the_address_that_we_gave(bench: Bench) -> None:
     bench.engine.start(bench.plan(command=WEB, port=8000))
     (replica,) = bench.engine.observe(bench.app)
-    assert wait_for(lambda: _try(replica.address, replica.port)) == b"hello\n"
+    assert wait_for(lambda: _try(replica.address, replica.port)) == b"xxx"
     seen = bench.client.inspect_container(replica.id)
     mine = seen["NetworkSettings"]["Networks"][bench.network]
     assert mine["IPAMConfig"]["IPv4Address"] == replica.address
@@ -125,7 +126,7 @@ def test_with_published_ports_it_answers_on_loopback() -> None:
         (replica,) = bench.engine.observe(bench.app)
         assert replica.address == "127.0.0.1"
         assert replica.port != 8000
-        assert wait_for(lambda: _try(replica.address, replica.port)) == b"hello\n"
+        assert wait_for(lambda: _try(replica.address, replica.port)) == b"xxx"
         (listed,) = bench.engine.observe_all()[bench.app]
         assert listed == replica
 
@@ -313,7 +314,7 @@ def test_an_exited_container_is_started_again_though_its_place_is_gone(trouble: 
             bench.engine.restart(made)
             (again,) = bench.engine.observe(bench.app)
             assert (again.id, again.state, again.drift) == (made, "running", "")
-            assert wait_for(lambda: _try(again.address, again.port)) == b"hello\n"
+            assert wait_for(lambda: _try(again.address, again.port)) == b"xxx"
             seen = bench.client.inspect_container(made)["NetworkSettings"]["Networks"][bench.network]
             assert bench.app in seen["Aliases"]
         finally:
@@ -331,7 +332,7 @@ def test_an_unreachable_image_is_refused_with_the_way_out(bench: Bench) -> None:
     ("fields", "said"),
     [
         ({"command": ["no-such-program"]}, r"no-such-program.*not found"),
-        ({"command": ["/www"]}, r"permission denied|is a directory"),
+        ({"command": ["/etc"]}, r"permission denied|is a directory"),
         ({"networks": ["oton-test-no-such-network"]}, "docker network create oton-test-no-such-network"),
         (
             {"volumes": [{"name": "oton-test-none", "external": True, "target": "/x"}]},

@@ -12,7 +12,7 @@ import docker
 import pytest
 
 from controller.engine import images as room
-from tests.engine.kit import Bench, a_bench, why_no_engine
+from tests.engine.kit import Bench, a_bench
 
 pytestmark = pytest.mark.engine
 
@@ -20,8 +20,6 @@ pytestmark = pytest.mark.engine
 @pytest.fixture
 def bench(tmp_path, monkeypatch) -> Iterator[Bench]:
     monkeypatch.setattr(room, "FRESH_S", 0.0)
-    if why_no_engine():
-        pytest.skip(why_no_engine())
     with a_bench(state=tmp_path) as made:
         yield made
 

@@ -1,5 +1,5 @@
 """
-The backend's image, made without a registry: this machine's own Python, the few modules it needs, and a shell.
+The tests' images, made without a registry: this machine's own Python, the backend, a shell and a few tools.
 
 An image is made once per machine and content; its versions share one layer.
 """
@@ -27,8 +27,9 @@ from tests.parts.daemon import connect
 BACKEND = Path(__file__).with_name("backend.py")
 REPOSITORY = "oton-test-backend"
 CONTENT = "oton-test.content"
-TOOLS = ("sh", "cat", "sleep", "env", "id", "touch", "true", "false")
+TOOLS = ("sh", "cat", "sleep", "env", "id", "touch", "true", "false", "head", "tr", "pwd", "hostname", "grep", "stty", "tail")
 PYTHON = "/usr/bin/python3"
+BACKEND_COMMAND = [PYTHON, "-I", "-S", "/backend.py"]
 MORE_MODULES = ("site", "_sitebuiltins", "traceback", "linecache", "tokenize", "token", "textwrap")
 
 
@@ -40,20 +41,26 @@ def ensure_backend_image(tag: str = "v1", repository: str = REPOSITORY, **enviro
     """
     ref = f"{repository}:{tag}"
     variables = {"VERSION": tag, **environment}
-    content = hashlib.sha256((_root_digest() + json.dumps(variables, sort_keys=True)).encode()).hexdigest()[:16]
+    changes = [f"ENV {name}={json.dumps(value)}" for name, value in sorted(variables.items())]
+    ensure_image(ref, [*changes, f"CMD {json.dumps(BACKEND_COMMAND)}", "EXPOSE 8000"])
+    return ref
+
+
+def ensure_image(ref: str, changes: list[str]) -> None:
+    """Make the image *ref* of the tree and of these Dockerfile instructions, unless it is there already."""
+    content = hashlib.sha256((_root_digest() + json.dumps(changes)).encode()).hexdigest()[:16]
+    repository, tag = ref.split(":")
     client = connect()
     try:
         old = _find(client, ref)
         if old is None or (old["Config"]["Labels"] or {}).get(CONTENT) != content:
-            changes = [f"ENV {name}={json.dumps(value)}" for name, value in variables.items()]
-            changes += [f"LABEL {CONTENT}={content}", f'CMD ["{PYTHON}", "-I", "-S", "/backend.py"]', "EXPOSE 8000"]
-            client.import_image_from_data(_root_tree(), repository=repository, tag=tag, changes=changes)
+            labelled = [*changes, f"LABEL {CONTENT}={content}"]
+            client.import_image_from_data(_root_tree(), repository=repository, tag=tag, changes=labelled)
             if old is not None and old["RepoTags"] == [ref]:
                 with suppress(APIError):  # a container still uses it
                     client.remove_image(old["Id"])
     finally:
         client.close()
-    return ref
 
 
 def remove_images(repository: str) -> None:
