@@ -5,8 +5,11 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-# Prints the address of an engine that answers; installs and starts one where that is possible.
+# The address of an engine that answers: installed and started where that is possible.
 ENGINE = DOCKER_HOST="$$($(PYTHON) scripts/engine start)"; export DOCKER_HOST
+# What test images are made of, and what the tests have at the other end of a wire.
+IMAGES = scripts/tools /usr/bin/python3=python3
+TOOLS = $(IMAGES) sshd=openssh-server ssh=openssh-client git=git curl=curl
 
 .PHONY: help setup demo run test e2e bench bench-proxy fuzz check fix engine engine-stop clean
 
@@ -17,22 +20,22 @@ setup: ## Make .venv with the pinned packages (only when they changed)
 	@scripts/setup
 
 demo: setup ## Show the whole story on this machine in about two minutes
-	@$(ENGINE); $(PYTHON) scripts/demo
+	@$(IMAGES); $(ENGINE); $(PYTHON) scripts/demo
 
 run: setup ## Run the service here, on ./desired and port 3000
 	@$(ENGINE); exec $(PYTHON) -m controller serve
 
 test: check ## Lint, types, floors and every test but the slow ones
-	@$(ENGINE); $(PYTEST) -m "not slow" -n 3 --dist loadfile
+	@$(TOOLS); $(ENGINE); $(PYTEST) -m "not slow" -n 3 --dist loadfile
 
 e2e: setup ## The slow tests: whole service, real engine, faults
-	@$(ENGINE); $(PYTEST) -m "slow"
+	@$(TOOLS); $(ENGINE); $(PYTEST) -m "slow"
 
 bench: setup ## From a changed spec to the first answer of the new version
-	@$(ENGINE); $(PYTHON) benchmarks/first_answer.py
+	@$(IMAGES); $(ENGINE); $(PYTHON) benchmarks/first_answer.py
 
 bench-proxy: setup ## Requests a second and latency of the proxy beside its peers
-	@$(ENGINE); $(PYTHON) benchmarks/proxy.py
+	@$(IMAGES); $(ENGINE); $(PYTHON) benchmarks/proxy.py
 
 fuzz: setup ## Random requests and specs at the parsers, with an end
 	@$(PYTEST) -m "fuzz"

@@ -25,9 +25,7 @@ _TICK_S = 0.25
 class Control:
     """Tells *on_roster* every change, and calls *on_gone* once when the supervisor has ended."""
 
-    def __init__(
-        self, fd: int, *, on_roster: Callable[[Collection[int]], None], on_gone: Callable[[], None]
-    ) -> None:
+    def __init__(self, fd: int, *, on_roster: Callable[[Collection[int]], None], on_gone: Callable[[], None]) -> None:
         os.set_inheritable(fd, False)
         self._line = LineSocket(socket.socket(fileno=fd))
         self._lock = threading.Lock()

@@ -69,3 +69,29 @@ def test_everything_that_is_wanted_is_pinned() -> None:
     wanted = {re.split(r"[^A-Za-z0-9_.-]", line)[0].lower().replace("_", "-") for line in project["dependencies"]}
     pinned = set(re.findall(r"^([a-z0-9.-]+)==", (TOP / "requirements.txt").read_text(), re.MULTILINE))
     assert wanted <= pinned
+
+
+def run_tools(path: str, *pairs: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/bash", TOP / "scripts" / "tools", *pairs],
+        env={"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def test_tools_that_are_there_are_not_installed_again() -> None:
+    done = run_tools("/usr/bin:/bin", "sh=dash", "/bin/sh=dash")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_where_nothing_can_be_installed_the_missing_tools_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "id").symlink_to("/usr/bin/id")
+    done = run_tools(str(tmp_path), "no-such-tool=a-package", "/bin/sh=dash", "no-other=b")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == (
+        "tools: tests that need no-such-tool no-other will be skipped"
+        " (Debian, Ubuntu: sudo apt-get install a-package b)\n"
+    )

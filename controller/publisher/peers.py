@@ -98,9 +98,7 @@ class Peers:
             if peer.line is None:
                 peer.owes_since = now
         gone = [
-            peer
-            for peer in self
-            if peer.worker not in self.roster and (peer.worker in before or peer.line is None)
+            peer for peer in self if peer.worker not in self.roster and (peer.worker in before or peer.line is None)
         ]
         for peer in gone:
             del self._peers[peer.worker]

@@ -127,5 +127,3 @@ def _python_path() -> dict[str, str]:
     root = str(Path(str(controller.__file__)).parents[1])
     given = os.environ.get("PYTHONPATH", "")
     return {"PYTHONPATH": root if not given else given if root in given.split(":") else f"{root}:{given}"}
-
-
