@@ -76,7 +76,7 @@ def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) ->
     house.publisher.on_limit = house.inspection.note_missed
     house.inspection.wish = control.inspect
     bell.ring_with(house.workers.ring, house.fixed.wake)
-    listeners = open_sockets(settings.socket, settings.api)
+    listeners = open_sockets(settings.socket, settings.api, house.certificates.file_for)
     _start_edges(house, control, threads)
     chores = Chores(
         house.engine,

@@ -158,11 +158,32 @@ def parse_api(text: str) -> tuple[str, int] | None:
     if text.lower() == "off":
         return None
     host, _, port = text.rpartition(":")
-    address = "127.0.0.1" if host == "localhost" else parse_address(host)
-    # The API on TCP has no TLS yet, and a token must not cross a network in the clear.
-    if not ipaddress.ip_address(address).is_loopback:
-        raise ValueError(text)
-    return address, whole(1, 65535)(port)
+    return _parse_api_host(host), whole(1, 65535)(port)
+
+
+def _parse_api_host(text: str) -> str:
+    if text.lower() == "localhost":
+        return "127.0.0.1"
+    if is_address(text.strip("[]")):
+        address = parse_address(text)
+        if ipaddress.ip_address(address).is_unspecified:
+            raise ValueError(text)  # no certificate is for it; a host name means every address, and has one
+        return address
+    return matching(r"(?!-)[a-z0-9-]+(\.[a-z0-9-]+)+")(text.lower())
+
+
+def is_address(host: str) -> bool:
+    """Say whether *host* is an address rather than a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether what listens at *host* can be reached from this machine alone."""
+    return is_address(host) and ipaddress.ip_address(host).is_loopback
 
 
 def parse_proxy_user(text: str) -> ProxyUser:

@@ -31,6 +31,7 @@ from controller.errors import Refused
 from controller.knobs import (
     ProxyUser,
     between,
+    is_loopback,
     knob,
     list_of,
     matching,
@@ -123,10 +124,17 @@ class Settings(BaseSettings):
 
     api: Annotated[
         tuple[str, int] | None,
-        knob("off, or a loopback address and port such as 127.0.0.1:3080 (beyond loopback it needs TLS)", parse_api),
+        knob(
+            "off, a loopback address and port such as 127.0.0.1:3080, or a host name and port such as"
+            " api.example.com:3080, which listens on every address and needs a certificate",
+            parse_api,
+        ),
         NoDecode,
     ] = Field(("127.0.0.1", 3080), alias="OTON_API")
-    """REST API, dashboard and metrics on TCP as address:port; `off`: the socket alone (default 127.0.0.1:3080)."""
+    """
+    REST API and metrics on TCP as host:port; beyond loopback with TLS, by the certificate of that host; `off`: the
+    socket alone (default 127.0.0.1:3080).
+    """
 
     api_host: Annotated[str, knob("a host name", matching(r"[A-Za-z0-9.\-]{1,253}"))] | None = Field(
         None, alias="OTON_API_HOST"
@@ -255,6 +263,11 @@ def load_settings(overrides: Mapping[str, object] = {}) -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f".env: cannot be read: {error}") from None
     _check_socket_paths(settings)
+    if settings.api_host is not None and settings.api is not None and not is_loopback(settings.api[0]):
+        raise Refused(
+            f'OTON_API: found "{settings.api[0]}:{settings.api[1]}" beside OTON_API_HOST, allowed: a loopback address,'
+            " which the proxy serves under OTON_API_HOST; unset one of the two"
+        )
     return settings
 
 

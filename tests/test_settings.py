@@ -70,6 +70,8 @@ def test_every_variable_of_the_contract_is_a_knob_with_a_flag_and_a_meaning() ->
         ("OTON_API", "off", "api", None),
         ("OTON_API", "[::1]:99", "api", ("::1", 99)),
         ("OTON_API", "localhost:99", "api", ("127.0.0.1", 99)),
+        ("OTON_API", "API.example.com:443", "api", ("api.example.com", 443)),
+        ("OTON_API", "203.0.113.7:443", "api", ("203.0.113.7", 443)),
         ("OTON_STOP_TIMEOUT", "1m30s", "stop_timeout_s", 90.0),
         ("OTON_STOP_TIMEOUT", "500ms", "stop_timeout_s", 0.5),
         ("OTON_ALLOW_CAPS", "cap_net_admin,SYS_TIME", "allow_caps", ("NET_ADMIN", "SYS_TIME")),
@@ -97,6 +99,9 @@ def test_a_value_is_read(variable: str, text: str, field: str, value: object, mo
         ("LOG_LEVEL", "loud", "debug, info, warning or error"),
         ("OTON_API", "0.0.0.0:3080", "loopback"),
         ("OTON_API", "127.0.0.1", "loopback"),
+        ("OTON_API", "[::]:3080", "a host name"),
+        ("OTON_API", "a b.example.com:3080", "a host name"),
+        ("OTON_API", "api.example.com:0", "a host name"),
         ("OTON_WORKERS", "0", "from 1 to 256"),
         ("OTON_WORKERS", "-1", "from 1 to 256"),
         ("OTON_PROXY_USER", "root", "other than root"),
@@ -366,3 +371,11 @@ def test_a_traceback_shows_no_values_of_variables(form: str, capsys: pytest.Capt
     shown = capsys.readouterr().err
     assert "ZeroDivisionError" in shown
     assert password not in shown
+
+
+def test_the_api_is_on_a_port_of_its_own_or_under_a_host_of_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTON_API_HOST", "api.example.com")
+    assert load_settings().api_host == "api.example.com"
+    monkeypatch.setenv("OTON_API", "api.example.com:3080")
+    with pytest.raises(Refused, match=r'OTON_API: found "api.example.com:3080" beside OTON_API_HOST'):
+        load_settings()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
+import ssl
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,8 +34,10 @@ from controller.api import (
 )
 from controller.api.auth import Gate
 from controller.api.parts import Parts
-from controller.api.sockets import PeerHttp, PeerWebSocket
+from controller.api.sockets import Listening, PeerHttp, PeerWebSocket
 from controller.api.streams import Threads
+
+log = structlog.get_logger("api")
 
 STOP_LIMIT_S = 2
 """How long open requests may take once the service stops; followers are told to go at once."""
@@ -126,10 +129,10 @@ def limited(receive: Receive, limit: int) -> Receive:
 
 
 class ApiThread:
-    """Serves one API on open listening sockets; *tls*, files of certificate and key, applies to all of them."""
+    """Serves one API on open listening sockets, in the clear or with TLS."""
 
-    def __init__(self, api: FastAPI, sockets: Sequence[socket.socket], tls: tuple[Path, Path] | None = None) -> None:
-        self._api, self._sockets, self._tls = api, list(sockets), tls
+    def __init__(self, api: FastAPI, *listening: Listening) -> None:
+        self._api, self._listening = api, listening
         self.started = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
@@ -137,20 +140,53 @@ class ApiThread:
         asyncio.run(self._serve(stop))
 
     async def _serve(self, stop: threading.Event) -> None:
-        server = uvicorn.Server(make_config(self._api, self._tls))
-        serving = asyncio.create_task(server.serve(sockets=self._sockets))
+        served = [Served(self._api, one) for one in self._listening]
+        tasks = [asyncio.create_task(one.server.serve(sockets=list(one.listening.sockets))) for one in served]
         try:
-            while not stop.is_set() and not serving.done():
+            while not stop.is_set() and not any(task.done() for task in tasks):
                 await asyncio.sleep(POLL_S if self.started.is_set() else 0.01)
-                if server.started:
+                for one in served:
+                    one.take_new_certificate()
+                if all(one.server.started for one in served):
                     self.started.set()
         finally:
             self._api.state.wakers.close()
-            server.should_exit = True
-            await serving
+            for one in served:
+                one.server.should_exit = True
+            await asyncio.gather(*tasks)
 
 
-def make_config(api: FastAPI, tls: tuple[Path, Path] | None = None) -> uvicorn.Config:
+class Served:
+    """The server of some sockets, and the certificate that it shows there."""
+
+    def __init__(self, api: FastAPI, listening: Listening) -> None:
+        self.listening = listening
+        self.server = uvicorn.Server(make_config(api, listening.certificate))
+        self._seen = _state_of(listening.certificate)
+
+    def take_new_certificate(self) -> None:
+        """Show a replaced certificate from the next handshake on; one that cannot be used leaves the old one."""
+        place, context = self.listening.certificate, self.server.config.ssl
+        now = _state_of(place)
+        if place is None or context is None or now in (None, self._seen):
+            return
+        self._seen = now
+        try:
+            context.load_cert_chain(place)
+        except (OSError, ssl.SSLError) as error:
+            log.error("the API keeps its old certificate: the new one cannot be read", file=str(place), why=str(error))
+
+
+def _state_of(place: Path | None) -> tuple[int, int] | None:
+    """Return what tells one content of a file from the next; None where there is no file."""
+    try:
+        found = place.stat() if place is not None else None
+    except OSError:
+        return None
+    return (found.st_ino, found.st_mtime_ns) if found is not None else None
+
+
+def make_config(api: FastAPI, certificate: Path | None = None) -> uvicorn.Config:
     """Return how uvicorn serves us: our protocols, our log, nobody's forwarded headers."""
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     return uvicorn.Config(
@@ -165,11 +201,10 @@ def make_config(api: FastAPI, tls: tuple[Path, Path] | None = None) -> uvicorn.C
         server_header=False,
         timeout_graceful_shutdown=STOP_LIMIT_S,
         ws_max_size=1024**2,
-        ssl_certfile=tls[0] if tls is not None else None,
-        ssl_keyfile=tls[1] if tls is not None else None,
+        ssl_certfile=certificate,
     )
 
 
-def serve_api(parts: Parts, sockets: Sequence[socket.socket], stop: threading.Event) -> None:
-    """Serve the API on *sockets* until *stop* is set."""
-    ApiThread(build_api(parts), sockets).run(stop)
+def serve_api(parts: Parts, listening: Sequence[Listening], stop: threading.Event) -> None:
+    """Serve the API on all that is listening until *stop* is set."""
+    ApiThread(build_api(parts), *listening).run(stop)

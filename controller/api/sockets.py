@@ -8,7 +8,9 @@ import os
 import socket
 import stat
 import struct
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 from controller.api.auth import PEER, PINNED
 from controller.errors import Refused
+from controller.knobs import is_address, is_loopback
 
 GROUP = "oton"
 BACKLOG = 128
@@ -162,28 +165,66 @@ class PeerWebSocket(WSProtocol):
 
 
 def open_tcp(address: tuple[str, int]) -> socket.socket:
-    """Return the listening socket of OTON_API. Raises Refused where the address is taken or not ours."""
+    """
+    Return the listening socket of OTON_API; a host name stands for every address of this machine.
+
+    Raises Refused where the address is taken or not ours.
+    """
     host, port = address
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    everywhere = not is_address(host)
+    both = everywhere and socket.has_dualstack_ipv6()
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
+        listener = socket.create_server(
+            ("" if everywhere else host, port),
+            family=socket.AF_INET6 if both or ":" in host else socket.AF_INET,
+            dualstack_ipv6=both,
+            backlog=BACKLOG,
+        )
     except OSError as error:
-        listener.close()
         why = error.strerror or str(error)
         raise Refused(f'OTON_API: found "{host}:{port}": {why}; choose another, or set it to off') from error
-    listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
 
 
-def open_sockets(path: Path, api: tuple[str, int] | None) -> list[socket.socket]:
-    """Return all that the API listens on: the Unix socket, and OTON_API unless it is off."""
-    tcp = [] if api is None else [open_tcp(api)]
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Sockets that the API is served on; *certificate*, a file of chain and key, puts TLS around them."""
+
+    sockets: tuple[socket.socket, ...]
+    certificate: Path | None = None
+
+
+def open_sockets(
+    path: Path, api: tuple[str, int] | None, certificate_for: Callable[[str], Path]
+) -> tuple[Listening, ...]:
+    """
+    Return all that the API listens on: the Unix socket, and OTON_API unless it is off.
+
+    Beyond loopback a token would cross a network in the clear: *certificate_for* names the file of the host's
+    certificate, and raises Refused where there is none.
+    """
+    certificate = None if api is None or is_loopback(api[0]) else _find_certificate(api, certificate_for)
+    tcp = None if api is None else open_tcp(api)
     try:
-        return [open_socket(path), *tcp]
+        local = open_socket(path)
     except Refused:
-        for listener in tcp:
-            listener.close()
+        if tcp is not None:
+            tcp.close()
         raise
+    if tcp is None:
+        return (Listening((local,)),)
+    if certificate is None:
+        return (Listening((local, tcp)),)
+    return (Listening((local,)), Listening((tcp,), certificate))
+
+
+def _find_certificate(api: tuple[str, int], certificate_for: Callable[[str], Path]) -> Path:
+    host, port = api
+    try:
+        return certificate_for(host)
+    except Refused as error:
+        raise Refused(
+            f'OTON_API: found "{host}:{port}", which is beyond loopback, and {error}; start without it, then:'
+            f" oton cert add {host} --cert FILE --key FILE"
+        ) from error

@@ -108,6 +108,16 @@ class Certificates:
             bad = [Certificate(host=host, problem=text) for host, text in self._problems.items()]
         return tuple(sorted((*good, *bad), key=lambda one: one.host))
 
+    def file_for(self, host: str) -> Path:
+        """Return the file of chain and key that is in force for *host*; Refused says what is missing."""
+        now = self._clock.now().wall
+        with self._lock:
+            covering = [(name, pair) for name, pair in self._pairs.items() if name == host or pair.covers(host)]
+            for name, pair in sorted(covering, key=lambda one: one[0] != host):
+                if pair.not_before <= now < pair.not_after:
+                    return self._place(name)
+        raise Refused(f"no certificate for {host} is in force")
+
     def names(self) -> frozenset[str]:
         """Return every name that a certificate in force is for, wildcards as they are."""
         with self._lock:

@@ -90,4 +90,5 @@ def _names(leaf: x509.Certificate) -> tuple[str, ...]:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         raise Refused("it names no host (no subjectAltName); browsers refuse such certificates") from None
-    return tuple(sorted({name.lower() for name in names.get_values_for_type(x509.DNSName)}))
+    addresses = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+    return tuple(sorted({name.lower() for name in names.get_values_for_type(x509.DNSName)} | addresses))

@@ -18,7 +18,7 @@ import httpx
 
 from controller.api.parts import Parts
 from controller.api.server import ApiThread, build_api
-from controller.api.sockets import open_socket
+from controller.api.sockets import Listening, open_socket
 from controller.clock import SystemClock
 from controller.errors import Refused, Retry
 from controller.orders import Orders
@@ -241,7 +241,7 @@ class Stage:
         """Run the store, the API and the script until the block ends."""
         stop = threading.Event()
         self.api = build_api(self.parts)
-        api = ApiThread(self.api, [open_socket(self.socket)])
+        api = ApiThread(self.api, Listening((open_socket(self.socket),)))
         threads = [
             threading.Thread(target=self.store.run, args=(stop,), name="store"),
             threading.Thread(target=api.run, args=(stop,), name="api"),

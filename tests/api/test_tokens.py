@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from controller.api.server import ApiThread
-from controller.api.sockets import open_tcp
+from controller.api.sockets import Listening, open_tcp
 from tests.api.stage import DEADLINE_S, Stage, answering
 
 SPEC = "name: {app}\nimage: x\nport: 8000\nroutes: [{{host: {app}.example.com}}]\n"
@@ -49,7 +49,7 @@ def serving(stage: Stage) -> Iterator[str]:
     listener = open_tcp(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     stop = threading.Event()
-    api = ApiThread(stage.api, [listener])
+    api = ApiThread(stage.api, Listening((listener,)))
     thread = threading.Thread(target=api.run, args=(stop,))
     thread.start()
     assert api.started.wait(DEADLINE_S)

@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from controller.api.server import ApiThread
-from controller.api.sockets import open_tcp
+from controller.api.sockets import Listening, open_tcp
 from tests.api.stage import DEADLINE_S, Session, Stage, rolling_out
 from tests.cli.conftest import ROOT, Ran
 
@@ -28,10 +28,10 @@ SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 
 
 @contextmanager
-def listening(stage: Stage, tls: tuple[Path, Path] | None = None) -> Iterator[int]:
+def listening(stage: Stage, tls: Path | None = None) -> Iterator[int]:
     listener = open_tcp(("127.0.0.1", 0))
     stop = threading.Event()
-    api = ApiThread(stage.api, [listener], tls)
+    api = ApiThread(stage.api, Listening((listener,), tls))
     thread = threading.Thread(target=api.run, args=(stop,))
     thread.start()
     assert api.started.wait(DEADLINE_S)
@@ -63,11 +63,10 @@ def over_http(stage: Stage, path: Path) -> Iterator[dict[str, str]]:
 def over_https(stage: Stage, path: Path) -> Iterator[dict[str, str]]:
     authority = trustme.CA()
     leaf = authority.issue_cert("127.0.0.1")
-    files = path / "cert.pem", path / "key.pem"
-    leaf.cert_chain_pems[0].write_to_path(files[0])
-    leaf.private_key_pem.write_to_path(files[1])
+    file = path / "cert.pem"
+    leaf.private_key_and_cert_chain_pem.write_to_path(file)
     authority.cert_pem.write_to_path(path / "ca.pem")
-    with listening(stage, files) as port:
+    with listening(stage, file) as port:
         config = path / "config"
         token = path / "token"
         token.write_text(a_token(stage))
@@ -202,9 +201,8 @@ def test_a_wrong_token_is_7_and_is_never_printed(stage: Stage, tmp_path: Path) -
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(stage: Stage, tmp_path: Path) -> None:
     leaf = trustme.CA().issue_cert("127.0.0.1")
-    leaf.cert_chain_pems[0].write_to_path(tmp_path / "c.pem")
-    leaf.private_key_pem.write_to_path(tmp_path / "k.pem")
-    with listening(stage, (tmp_path / "c.pem", tmp_path / "k.pem")) as port:
+    leaf.private_key_and_cert_chain_pem.write_to_path(tmp_path / "cert.pem")
+    with listening(stage, tmp_path / "cert.pem") as port:
         ran = oton({"OTON_HOST": f"https://127.0.0.1:{port}", "OTON_TOKEN": "oton_x"}, tmp_path, "status")
     assert ran.code == 8
     assert "certificate verify failed" in ran.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
@@ -104,3 +105,47 @@ def test_a_host_is_served_over_https_and_its_certificate_replaced_under_load(
     assert stage.host in service.oton("doctor").stdout
     assert service.oton("cert", "rm", stage.host).returncode == 0
     assert service.oton("cert", "rm", stage.host).returncode == 6
+
+
+@pytest.mark.timeout(120)
+def test_beyond_loopback_the_api_speaks_tls_by_its_hosts_certificate_or_is_not_started(
+    services: Callable[..., Service], tmp_path: Path
+) -> None:
+    service, port, host = services(), free_port(), "api.oton.test"
+    authority = trustme.CA()
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    cert, key = save(tmp_path, authority, host, "one")
+    token = service.oton("token", "create", "ci", "--scope", "read", "-o", "json")
+    assert token.returncode == 0, token.stderr
+    service.stop()
+
+    service.settings["OTON_API"] = f"{host}:{port}"
+    refused = service.oton("serve")
+    assert refused.returncode == 2
+    assert f"no certificate for {host} is in force" in refused.stderr
+    assert f"oton cert add {host}" in refused.stderr
+    del service.settings["OTON_API"]
+    service.start()
+    assert service.oton("cert", "add", host, "--cert", cert, "--key", key).returncode == 0
+    service.stop()
+    service.settings["OTON_API"] = f"{host}:{port}"
+    service.start()
+
+    first = serial(port, host, trust)
+    with httpx.Client(verify=trust, base_url=f"https://127.0.0.1:{port}", headers={"Host": host}) as client:
+
+        def get(path: str, **headers: str) -> int:
+            request = client.build_request("GET", path, headers=headers)
+            request.extensions["sni_hostname"] = host
+            return client.send(request).status_code
+
+        secret = json.loads(token.stdout)["secret"]
+        assert get("/v1/apps") == 401
+        assert get("/v1/apps", Authorization=f"Bearer {secret}") == 200
+        again = save(tmp_path, authority, host, "two")
+        assert service.oton("cert", "add", host, "--cert", again[0], "--key", again[1]).returncode == 0
+        wait_for(lambda: serial(port, host, trust) != first, 5, "the new certificate is shown")
+        assert get("/v1/apps", Authorization=f"Bearer {secret}") == 200, "the open connection goes on"
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5)

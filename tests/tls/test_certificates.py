@@ -168,3 +168,18 @@ def test_one_that_ends_soon_is_told_with_the_command_that_mends_it(kept: Certifi
     (finding,) = kept.findings()
     assert (finding.state, finding.text) == ("warning", "shop.example.com: ends in 5 days")
     assert finding.mend.startswith("oton cert add shop.example.com")
+
+
+def test_a_host_is_served_from_its_own_file_else_from_one_that_covers_it(tmp_path: Path, workers: Workers) -> None:
+    clock = Still()
+    kept = Certificates(tmp_path / "certificates", clock, workers.take)
+    kept.add("example.com", *a_pair("example.com", "*.example.com"))
+    kept.add("b.example.com", *a_pair("b.example.com", days=10))
+    assert kept.file_for("a.example.com").name == "example.com.pem"
+    assert kept.file_for("b.example.com").name == "b.example.com.pem"
+    clock.wall += 20 * 86400
+    assert kept.file_for("b.example.com").name == "example.com.pem"
+    clock.wall += 200 * 86400
+    for host in ("a.example.com", "example.org"):
+        with pytest.raises(Refused, match=f"no certificate for {host} is in force"):
+            kept.file_for(host)
