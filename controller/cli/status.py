@@ -111,7 +111,7 @@ def prepare(row: dict[str, Any]) -> dict[str, Any]:
     counts, target_release = row["replicas"], row["target"]
     release = "-" if row["release"] is None else str(row["release"])
     return row | {
-        "shown_release": f"{release} → {target_release}" if target_release is not None else release,
+        "shown_release": f"{release} → {target_release}" if target_release not in (None, row["release"]) else release,
         "shown_replicas": f"{counts['ready']}/{counts['wanted']}",
         "age": age(row.get("since")),
         "message": phase_text(row),

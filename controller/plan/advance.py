@@ -157,7 +157,11 @@ def _is_out_of_patience(p: Picture, live: Release, rollout: Rollout) -> bool:
     since = rollout.since or p.s.now
     # With `recreate` the old one starts again only after the new one has stopped, which may take its whole grace.
     stopping_s = p.goal.spec.stop_grace if p.goal.spec.strategy.type == "recreate" else 0.0
-    return p.s.now.steady > since.steady + live.spec.deadline + stopping_s
+    if p.s.now.steady <= since.steady + live.spec.deadline + stopping_s:
+        return False
+    # Whatever held us up before its start (a crash of ours, a slow engine), the old one gets its own time to be ready.
+    started = max((r.started for r in p.muster(live).keep if r.state == "running"), default=0.0)
+    return not 0 <= p.s.now.wall - started <= live.spec.deadline
 
 
 def _after_switch(p: Picture, release: Release, rollout: Rollout) -> Decision:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controller.clock import elapsed_s
-from controller.plan.begin import Start, begin, fail
+from controller.plan.begin import Start, begin, fail, idle_memory
 from controller.plan.operations import ResolveImage
 from controller.plan.picture import Picture
 from controller.plan.reasons import explain
@@ -268,10 +268,17 @@ def _maintenance(p: Picture, order: Order) -> Decision | None:
     return None
 
 
+def _never_ran(p: Picture) -> bool:
+    return p.live is None and p.target is None and not p.s.world.replicas and p.s.world.routing.published is None
+
+
 def _delete(p: Picture, order: Order) -> Decision | None:
     """`remove_app` answers once nothing is left; here only what cannot come to that."""
     if p.s.memory.removed and not p.replicas:
         return _say(p, order, "done", "removed")
+    if not p.s.standing.gone and p.s.standing.wanted is None and not p.s.standing.invalid and _never_ran(p):
+        decision = _say(p, order, "done", "removed")  # only a file that could not be used was ever there
+        return replace(decision, memory=replace(idle_memory(p.s.memory), change=decision.memory.change))
     is_old = order.at is None or elapsed_s(order.at, p.s.now) > 2 * PATIENCE_S or order.at.boot != p.s.now.boot
     if not p.s.standing.gone and is_old and p.s.standing.wanted is not None:
         return _turn_down(p, order, "conflict", f"its spec is still there: {p.s.standing.file}")
