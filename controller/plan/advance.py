@@ -159,9 +159,10 @@ def _is_out_of_patience(p: Picture, live: Release, rollout: Rollout) -> bool:
     stopping_s = p.goal.spec.stop_grace if p.goal.spec.strategy.type == "recreate" else 0.0
     if p.s.now.steady <= since.steady + live.spec.deadline + stopping_s:
         return False
-    # Whatever held us up before its start (a crash of ours, a slow engine), the old one gets its own time to be ready.
-    started = max((r.started for r in p.muster(live).keep if r.state == "running"), default=0.0)
-    return not 0 <= p.s.now.wall - started <= live.spec.deadline
+    # Whatever held us up before (a crash of ours, a slow engine), the old one is asked for as long as any other is.
+    running = [r for r in p.muster(live).keep if r.state == "running"]
+    verdicts = [p.s.world.verdicts.get(r.id) for r in running]
+    return all(v is not None and p.s.now.steady - v.since > live.spec.deadline for v in verdicts)
 
 
 def _after_switch(p: Picture, release: Release, rollout: Rollout) -> Decision:

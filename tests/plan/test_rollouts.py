@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from controller.plan.situation import Memory
+from controller.plan.decide import decide
+from controller.plan.situation import Memory, Order
 from controller.world.model import Verdict
-from tests.builders import a_spec, a_standing
+from tests.builders import a_situation, a_spec, a_standing, at
 from tests.plan.outside import Outside, an_outside
 
 STRATEGIES = ("rolling", "blue_green", "recreate")
@@ -393,3 +394,42 @@ def test_time_without_an_engine_does_not_count_for_a_deadline() -> None:
         outside.react()
     assert outside.situation.memory.rollout is not None
     assert not outside.situation.memory.rollout.failing
+
+
+def test_what_never_ran_can_be_deleted() -> None:
+    standing = a_standing(None, invalid="shop.yaml:2: image: found 5")
+    order = Order(id=7, app="shop", verb="delete", by="kim", at=at())
+    waits = decide(a_situation(standing=standing, orders=(order,)))
+    assert not waits.answers, "its file is still there"
+    done = decide(a_situation(standing=replace(standing, invalid=""), orders=(order,)))
+    assert [(a.order, a.result, a.text) for a in done.answers] == [(7, "done", "removed")]
+    assert (done.memory.removed, done.memory.change) == (True, 7)
+    assert not done.operations
+
+
+def test_the_old_one_of_a_failed_recreate_gets_its_own_time_however_late_it_was_started() -> None:
+    outside = an_outside(strategy="recreate", replicas=1, deadline="20s")
+    outside.ask(a_spec(strategy="recreate", replicas=1, image="bad:1", deadline="20s"))
+    for _ in range(200):
+        rollout = outside.situation.memory.rollout
+        if rollout is not None and rollout.failing:
+            break
+        outside.pass_once()
+        outside.react()
+        outside.pass_time(1)
+    assert rollout is not None
+    assert rollout.failing
+    while not any(r.release == 1 and r.state == "running" for r in outside.replicas):
+        outside.pass_once()
+        outside.react()
+    outside.pass_time(60)  # the controller was away
+    outside.restart_controller()
+    modes = []
+    for _ in range(60):
+        outside.pass_once()
+        published = outside.situation.world.routing.published
+        modes.append((published.mode, any(u.state == "ready" for u in published.upstreams)))
+        outside.react()
+        outside.pass_time(0.2)
+    assert ("serve", False) not in modes
+    assert modes[-1] == ("serve", True)
