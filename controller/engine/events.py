@@ -62,17 +62,19 @@ class Events:
                 tries(self._follow, stop)
 
     def pulse(self, stop: threading.Event) -> None:
-        """Ask every 5 s whether the engine is there; ring for all when it comes back, and every 30 s."""
+        """Ask every 5 s whether the engine is there; ring for all when it goes or comes back, and every 30 s."""
         resync = steady_seconds() + RESYNC_S * random.random()  # noqa: S311
         was_up = self._calls.ping()
         while not stop.wait(PULSE_S):
+            believed = self._calls.reachable()  # others may have noticed a return that was over before we asked
             up = self._calls.ping()
-            if up != was_up or steady_seconds() >= resync:
+            changed = not (was_up == believed == up)
+            if changed or steady_seconds() >= resync:
                 resync = steady_seconds() + RESYNC_S * random.uniform(0.8, 1.2)  # noqa: S311
                 self._ring("")
                 if up:
                     self.on_resync()
-            if up and not was_up:
+            if up and changed:
                 self._sight.doubt()
             was_up = up
         self._close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -112,6 +113,28 @@ def test_a_frozen_engine_is_noticed_within_fifteen_seconds_and_calls_end(monkeyp
                 bench.engine.observe(bench.app)
             assert time.monotonic() - began < 2
         wait_for(bench.engine.reachable)
+
+
+def test_an_engine_that_goes_again_just_after_it_came_back_is_told_again(monkeypatch) -> None:
+    monkeypatch.setattr(room, "PULSE_S", 0.02)
+    pings, believed = iter([True, False, False]), iter([True, True])
+    rung: list[int] = []
+    stop = threading.Event()
+    asked = 0
+
+    def ping() -> bool:
+        nonlocal asked
+        asked += 1
+        answer = next(pings, None)
+        if answer is None:
+            stop.set()
+        return bool(answer)
+
+    # Between the two failed pings some other call was answered, and its pass showed the engine as there.
+    calls = SimpleNamespace(ping=ping, reachable=lambda: next(believed, False))
+    sight = SimpleNamespace(doubt=lambda: None)
+    Events(calls, "me", sight, lambda app: rung.append(asked)).pulse(stop)
+    assert rung == [2, 3]
 
 
 def test_a_resync_rings_for_all_though_nothing_happened(monkeypatch) -> None:
