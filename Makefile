@@ -29,7 +29,7 @@ test: check ## Lint, types, floors and every test but the slow ones
 	@$(TOOLS); $(ENGINE); $(PYTEST) -m "not slow" -n 3 --dist loadfile
 
 e2e: setup ## The slow tests: whole service, real engine, faults
-	@$(TOOLS); $(ENGINE); $(PYTEST) -m "slow"
+	@$(TOOLS); $(ENGINE); $(PYTEST) -m "slow" -n 2 --dist worksteal
 
 bench: setup ## From a changed spec to the first answer of the new version
 	@$(IMAGES); $(ENGINE); $(PYTHON) benchmarks/first_answer.py
