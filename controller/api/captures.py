@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -10,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from controller.api.apps import AppName, find_app
 from controller.api.auth import Who
+from controller.api.masking import mask
 from controller.api.parts import Parts
 from controller.api.problems import Problem
 from controller.api.streams import Following, Hose, Threads
@@ -42,8 +44,9 @@ def build_router(parts: Parts, threads: Threads) -> APIRouter:
         find_app(parts, app)
         capture = await run_in_threadpool(begin, parts, app, who.name, seconds, wanted)
         try:
+            document = render_har(capture, parts.version, partial(mask, parts, app))
             hose: Hose[bytes] = Hose(threads)
-            hose.add(f"capture-{app}", render_har(capture, parts.version), capture.close, bytes)
+            hose.add(f"capture-{app}", document, capture.close, bytes)
         except Exception:
             capture.close()
             raise

@@ -116,10 +116,18 @@ def judge_health(seen: Seen) -> str:
     """Return healthy (ready ≥ wanted), degraded, down, or unknown (engine not reachable)."""
     if not seen.situation.world.engine_up:
         return "unknown"
+    if _was_never_usable(seen):
+        return "down"
     counts = count_replicas(seen)
     if counts["ready"] >= counts["wanted"]:
         return "healthy"
     return "degraded" if counts["ready"] or counts["routed"] else "down"
+
+
+def _was_never_usable(seen: Seen) -> bool:
+    """Say whether the app's file was never usable: nobody can say how many replicas it asks for."""
+    standing = seen.situation.standing
+    return bool(standing.invalid) and standing.wanted is None and seen.live is None and seen.target is None
 
 
 def explain_state(seen: Seen) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 STARTER = """\
 # One app. Put this file into the watched directory, or run: oton apply {name}.yaml
 # All fields, with their defaults: docs/spec.md. Check without a server: oton validate {name}.yaml
@@ -48,4 +50,13 @@ drain: 30s                         # the longest that open requests may take on 
 
 def render_starter(name: str) -> str:
     """Return a spec for *name* with comments that reads without a problem; *name* has to be a valid one."""
-    return STARTER.format(name=name)
+    return _COMMENTED.sub(_align, STARTER.format(name=name))
+
+
+_COMMENTED = re.compile(r"^(.*\S) {2,}# (.*)$", re.MULTILINE)
+_COLUMN = 33
+
+
+def _align(line: re.Match[str]) -> str:
+    # Names differ in length; the comments still stand below each other.
+    return f"{line[1]:<{_COLUMN}}  # {line[2]}"

@@ -207,6 +207,15 @@ def test_an_app_that_never_ran_is_down_and_progressing(stage: Stage, client: htt
     assert (row["sync"], row["health"], row["release"], row["replicas"]["wanted"]) == ("progressing", "down", None, 1)
 
 
+def test_an_app_whose_file_was_never_usable_is_down(stage: Stage, client: httpx.Client) -> None:
+    from tests.builders import a_standing
+
+    stage.directory.known["shop"] = a_standing(None, invalid="3: replicas: not a number")
+    stage.decide("shop", memory=Memory(), world=World())
+    row = client.get("/v1/apps/shop").json()
+    assert (row["sync"], row["health"]) == ("invalid", "down")
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 

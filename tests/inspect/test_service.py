@@ -89,6 +89,7 @@ def test_an_inspector_that_stands_still_is_replaced_and_its_requests_go_round(se
 
 def test_a_capture_is_recorded_without_credentials(service: Service, tmp_path: Path) -> None:
     wait_for(lambda: stamped(service), 20, "the addon's stamp")
+    assert service.oton("secret", "set", "shop", "TOKEN", stdin="plainly-secret").returncode == 0
     file = tmp_path / "x.har"
     words = ("capture", "shop", "--for", "4s", "--filter", "~u /seen", "-o", str(file))
     command = subprocess.Popen(
@@ -100,14 +101,16 @@ def test_a_capture_is_recorded_without_credentials(service: Service, tmp_path: P
     with command:
         assert command.stderr is not None
         assert "recording shop" in command.stderr.readline()
-        service.get("/seen?token=geheim&page=2")
+        service.get("/seen?token=geheim&page=2&q=plainly-secret", headers={"X-Note": "has plainly-secret in it"})
         service.get("/unseen")
         _, said = command.communicate(timeout=20)
     assert command.returncode == 0, said
     log = json.loads(file.read_text())["log"]
     [entry] = log["entries"]
     assert "geheim" not in file.read_text()
-    assert entry["request"]["url"].endswith("/seen?token=***&page=2")
+    assert "plainly-secret" not in file.read_text()
+    assert entry["request"]["url"].endswith("/seen?token=***&page=2&q=***")
+    assert {"name": "X-Note", "value": "has *** in it"} in entry["request"]["headers"]
     assert entry["response"]["status"] == 200
 
 

@@ -203,6 +203,14 @@ def test_the_starter_is_good_without_a_warning_and_passes_the_schema():
     assert not list(faults(yaml.safe_load(text), SCHEMA))
 
 
+@pytest.mark.parametrize("name", ["a", "my-shop", "a-name-of-twenty-one-x"])
+def test_the_comments_of_the_starter_stand_below_each_other(name: str):
+    found = [re.match(r"(.*\S)( {2,})# ", line) for line in render_starter(name).splitlines()]
+    columns = [line.end() for line in found if line is not None and len(line[1]) < 34]
+    assert len(columns) >= 12
+    assert set(columns) == {37}
+
+
 def test_what_the_starter_has_commented_out_is_good_too():
     lines = [
         re.sub(r"^(\s*)# ((?:- )?[a-z_]+:|  [a-z_]+:)", r"\1\2", line) for line in render_starter("shop").splitlines()
