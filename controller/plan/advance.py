@@ -10,6 +10,7 @@ from controller.plan.course import Course, carry_out
 from controller.plan.operations import KeepLogs, PublishRoutes
 from controller.plan.picture import Muster, Picture
 from controller.plan.prepare import prepare, run_before
+from controller.plan.settle import NOT_STARTED
 from controller.plan.situation import Decision, Release, Rollout
 from controller.plan.slots import Filling, fill_slots
 from controller.plan.steady import serve_on
@@ -159,8 +160,11 @@ def _is_out_of_patience(p: Picture, live: Release, rollout: Rollout) -> bool:
     stopping_s = p.goal.spec.stop_grace if p.goal.spec.strategy.type == "recreate" else 0.0
     if p.s.now.steady <= since.steady + live.spec.deadline + stopping_s:
         return False
-    # Whatever held us up before (a crash of ours, a slow engine), the old one is asked for as long as any other is.
+    # Whatever held us up before (a crash of ours, a slow engine), the old one is started once at least, and then asked
+    # for as long as any other is.
     running = [r for r in p.muster(live).keep if r.state == "running"]
+    if not running:
+        return NOT_STARTED in rollout.data or p.s.memory.exits > rollout.exits
     verdicts = [p.s.world.verdicts.get(r.id) for r in running]
     return all(v is not None and p.s.now.steady - v.since > live.spec.deadline for v in verdicts)
 
@@ -221,7 +225,7 @@ def broken_bake(p: Picture, release: Release, rollout: Rollout, muster: Muster) 
     if muster.broken:
         replica, why = muster.broken[0]
         return _with_tail(p, f"{replica.name} {why} during bake", replica)
-    if sum(s.exits for s in p.s.memory.slots.values()) > rollout.exits:
+    if p.s.memory.exits > rollout.exits:
         slot = max(p.s.memory.slots.items(), key=lambda item: item[1].exits)[1]
         return "\n".join((f"a replica {slot.reason} during bake", *(f"  | {line}" for line in slot.lines)))
     for replica in muster.keep:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from controller.clock import Instant
 from controller.plan.picture import Picture
 from controller.plan.situation import Decision, Kind, Memory, Note, Outcome, Pin, Release, Rollout, Warm
 from controller.spec.digest import digest_container
@@ -94,12 +95,23 @@ def fail(p: Picture, reason: str, lines: tuple[str, ...] = (), outcome: Outcome 
     return Decision(
         memory=replace(
             p.s.memory,
-            rollout=replace(
-                rollout, failing=message, outcome=outcome, since=p.s.now, released=frozenset(), waits_for=""
-            ),
+            rollout=turn_back(rollout, p.s.memory, message, p.s.now, outcome),
         ),
         releases=(replace(target, message=message),),
         notes=(Note(f"release {target.number} is undone: {reason}", "error"),),
+    )
+
+
+def turn_back(rollout: Rollout, memory: Memory, reason: str, now: Instant, outcome: Outcome = "failed") -> Rollout:
+    """Return *rollout* on its way back, for *reason*."""
+    return replace(
+        rollout,
+        failing=reason,
+        outcome=outcome,
+        since=now,
+        released=frozenset(),
+        waits_for="",
+        exits=memory.exits,
     )
 
 
@@ -130,9 +142,14 @@ def switched(p: Picture) -> Decision:
     rollout, target, memory = p.rollout, p.goal, p.s.memory
     verdicts = p.s.world.verdicts
     counts = {r.id: verdicts[r.id].unready_count for r in p.of(target) if r.id in verdicts}
-    exits = sum(s.exits for s in memory.slots.values())
     rollout = replace(
-        rollout, switched=p.s.now, phase="draining", since=p.s.now, counts=counts, exits=exits, waits_for=""
+        rollout,
+        switched=p.s.now,
+        phase="draining",
+        since=p.s.now,
+        counts=counts,
+        exits=memory.exits,
+        waits_for="",
     )
     old = p.live
     outcome: Outcome = "rolled_back" if rollout.kind in ("rollback", "undo") else "superseded"

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controller.clock import Instant
+from controller.plan.begin import turn_back
 from controller.plan.operations import KeepLogs, RestartReplica, RunBefore, StartReplica, StopReplica
 from controller.plan.picture import Picture
 from controller.plan.situation import Done, Memory, Situation, Slot
 from controller.world.model import Replica
+
+NOT_STARTED = "not_started"
+"""In the data of a rollout that goes back: why something of it could not be started."""
 
 
 def settle(situation: Situation, memory: Memory, done: tuple[Done, ...], now: Instant) -> Memory:
@@ -20,8 +24,9 @@ def settle(situation: Situation, memory: Memory, done: tuple[Done, ...], now: In
 
 def _settle_one(situation: Situation, memory: Memory, done: Done, now: Instant) -> Memory:
     operation = done.operation
-    if done.state == "failed" and not done.wait:
-        return _settle_refusal(memory, done, now)
+    if done.state == "failed":
+        memory = _settle_way_back(memory, done)
+        return memory if done.wait else _settle_refusal(memory, done, now)
     if done.state != "done":
         return memory
     match operation:
@@ -65,6 +70,14 @@ def _is_only_late(memory: Memory, replica: Replica) -> bool:
     return memory.rollout is not None and replica.state == "running" and not replica.drift
 
 
+def _settle_way_back(memory: Memory, done: Done) -> Memory:
+    """Remember that going back was tried: what cannot be started is not waited for without an end."""
+    rollout = memory.rollout
+    if rollout is None or not rollout.failing or not isinstance(done.operation, StartReplica | RestartReplica):
+        return memory
+    return replace(memory, rollout=replace(rollout, data={**rollout.data, NOT_STARTED: done.text}))
+
+
 def _settle_refusal(memory: Memory, done: Done, now: Instant) -> Memory:
     """A start that can never succeed fails the rollout at once, or slows the slot's healing down."""
     operation = done.operation
@@ -72,7 +85,7 @@ def _settle_refusal(memory: Memory, done: Done, now: Instant) -> Memory:
         return memory
     rollout = memory.rollout
     if rollout is not None and rollout.switched is None and not rollout.failing:
-        return replace(memory, rollout=replace(rollout, failing=done.text, since=now, released=frozenset()))
+        return replace(memory, rollout=turn_back(rollout, memory, done.text, now))
     if isinstance(operation, StartReplica):
         slot = memory.slots.get(operation.index, Slot())
         slot = replace(slot, exits=slot.exits + 1, last=now, reason=f"could not start: {done.text}")

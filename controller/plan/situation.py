@@ -95,7 +95,7 @@ class Rollout:
     deadlines: Mapping[int, Instant] = field(default_factory=dict)
     """Slot -> when the replica's deadline ends; 0 stands for the `before` command."""
     exits: int = 0
-    """Exits and replacements of the release's replicas counted up to the switch; bake compares."""
+    """Exits and replacements counted up to the switch, or up to the turn back; what follows is compared with it."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """Replica id -> times unready at the switch; bake compares."""
     extended: bool = False
@@ -164,6 +164,11 @@ class Memory:
     """The app is gone or being removed; its history stays."""
     frozen: Instant | None = None
     """Since when nothing may move (engine away, suspended); that time does not count for any limit."""
+
+    @property
+    def exits(self) -> int:
+        """Exits and replacements of all slots together."""
+        return sum(slot.exits for slot in self.slots.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

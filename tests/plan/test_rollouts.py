@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from controller.plan.decide import decide
+from controller.plan.operations import RestartReplica
 from controller.plan.situation import Memory, Order
 from controller.world.model import Verdict
 from tests.builders import a_situation, a_spec, a_standing, at
-from tests.plan.outside import Outside, an_outside
+from tests.plan.outside import Fault, Outside, an_outside
 
 STRATEGIES = ("rolling", "blue_green", "recreate")
 
@@ -407,23 +408,35 @@ def test_what_never_ran_can_be_deleted() -> None:
     assert not done.operations
 
 
-def test_the_old_one_of_a_failed_recreate_gets_its_own_time_however_late_it_was_started() -> None:
+def a_failing_recreate() -> Outside:
+    """Return an app whose recreate has just failed: the old one is stopped, requests are held."""
     outside = an_outside(strategy="recreate", replicas=1, deadline="20s")
     outside.ask(a_spec(strategy="recreate", replicas=1, image="bad:1", deadline="20s"))
     for _ in range(200):
         rollout = outside.situation.memory.rollout
         if rollout is not None and rollout.failing:
-            break
+            return outside
         outside.pass_once()
         outside.react()
         outside.pass_time(1)
-    assert rollout is not None
-    assert rollout.failing
-    while not any(r.release == 1 and r.state == "running" for r in outside.replicas):
+    raise AssertionError("it did not fail")
+
+
+def pass_to_restart(outside: Outside, fault: str) -> None:
+    """Make passes up to the one that starts the old one again, and have that one go wrong."""
+    while not any(isinstance(o, RestartReplica) for o in decide(outside.situation).operations):
         outside.pass_once()
         outside.react()
+    operations = decide(outside.situation).operations
+    at = next(i for i, o in enumerate(operations) if isinstance(o, RestartReplica))
+    outside.pass_once(Fault(at=at, how=fault))
+
+
+@pytest.mark.parametrize("fault", ["crash", "crash_after"])
+def test_the_old_one_of_a_failed_recreate_gets_its_own_time_however_late_it_was_started(fault: str) -> None:
+    outside = a_failing_recreate()
+    pass_to_restart(outside, fault)
     outside.pass_time(60)  # the controller was away
-    outside.restart_controller()
     modes = []
     for _ in range(60):
         outside.pass_once()
@@ -433,3 +446,14 @@ def test_the_old_one_of_a_failed_recreate_gets_its_own_time_however_late_it_was_
         outside.pass_time(0.2)
     assert ("serve", False) not in modes
     assert modes[-1] == ("serve", True)
+
+
+def test_an_old_one_that_can_never_be_started_again_is_not_waited_for_without_an_end() -> None:
+    outside = a_failing_recreate()
+    for _ in range(100):
+        if outside.situation.memory.rollout is None:
+            break
+        pass_to_restart(outside, "fail")
+        outside.pass_time(1)
+    assert outside.situation.memory.rollout is None
+    assert outside.situation.memory.failed == 2
