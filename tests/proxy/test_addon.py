@@ -14,13 +14,14 @@ from mitmproxy import master, options
 from mitmproxy.addons import core, next_layer, proxyserver
 from controller.proxy.addon import OtonAddon
 from controller.proxy.core import Core, Limits
-from controller.routing.table import AppRoutes, Rule, Table, Upstream
+from controller.routing.table import AppRoutes, Policy, Rule, Table, Upstream
 
 async def main():
     listener = socket.create_server(("127.0.0.1", 0))
     heart = Core(Limits(), print)
     upstream = Upstream(id="u", address="127.0.0.1", port=int(sys.argv[1]), release=1)
-    heart.take(Table(version=1, apps={"a": AppRoutes(app="a", rules=(Rule(),), upstreams=(upstream,))}))
+    policy = Policy(body_limit_bytes=1024**3)
+    heart.take(Table(version=1, apps={"a": AppRoutes(app="a", rules=(Rule(),), upstreams=(upstream,), policy=policy)}))
     opts = options.Options()
     proxy = master.Master(opts, event_loop=asyncio.get_running_loop())
     servers = proxyserver.Proxyserver()

@@ -1,4 +1,4 @@
-"""Memory stays flat, whatever passes: a gibibyte up, down and by WebSocket, and tens of thousands of new requests."""
+"""Memory stays flat, whatever passes: a gibibyte up, down and by WebSocket, and a million requests."""
 
 import asyncio
 import subprocess
@@ -63,15 +63,24 @@ def peak_kb(pid: int) -> int:
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
+def send_a_gibibyte(caller: Caller) -> None:
+    for _ in range(GIBIBYTE // PIECE):
+        caller.send(bytes(PIECE))
+
+
+def threads_of(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
 def test_an_upload_and_a_download_of_a_gibibyte(worker: tuple[int, int]) -> None:
     port, pid = worker
     with Caller(port) as caller:
+        caller.sock.settimeout(60)
         assert caller.get("/").status == 200
         before = peak_kb(pid)
-        caller.send(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (100 * PIECE))
-        for _ in range(100):
-            caller.send(bytes(PIECE))
-        caller.close()
+        caller.send(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % GIBIBYTE)
+        send_a_gibibyte(caller)
+        assert caller.reply().status == 200
     with Caller(port) as caller:
         caller.sock.settimeout(60)
         caller.send(b"GET /down HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -83,11 +92,6 @@ def test_an_upload_and_a_download_of_a_gibibyte(worker: tuple[int, int]) -> None
             assert count
             left -= count
     assert peak_kb(pid) - before < ROOM_KB
-
-
-def send_a_gibibyte(caller: Caller) -> None:
-    for _ in range(GIBIBYTE // PIECE):
-        caller.send(bytes(PIECE))
 
 
 def test_a_websocket_frame_of_a_gibibyte(worker: tuple[int, int]) -> None:
@@ -108,24 +112,35 @@ def test_a_websocket_frame_of_a_gibibyte(worker: tuple[int, int]) -> None:
     assert peak_kb(pid) - before < ROOM_KB
 
 
-def test_many_requests(worker: tuple[int, int]) -> None:
+async def ask(port: int, count: int) -> None:
+    """Send *count* requests on one connection, ten at a time; each head is new to the lane."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    size = len(answer())
+    for number in range(count // 10):
+        writer.writelines(
+            b"GET /%d/%d HTTP/1.1\r\nHost: a\r\nX-N: %d\r\n\r\n" % (number, each, number) for each in range(10)
+        )
+        assert (await reader.readexactly(10 * size)).startswith(b"HTTP/1.1 200")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def crowd(port: int, count: int) -> None:
+    """Send *count* requests over many connections, one after the other on eight ways."""
+
+    async def way() -> None:
+        for _ in range(count // 8 // 1_000):
+            await ask(port, 1_000)
+
+    await asyncio.gather(*(way() for _ in range(8)))
+
+
+@pytest.mark.timeout(600)
+def test_a_million_requests(worker: tuple[int, int]) -> None:
     port, pid = worker
-
-    async def ask(count: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for number in range(count // 10):
-            # Each is new to the lane: nothing that it remembers of heads may grow without end.
-            writer.writelines(
-                b"GET /%d/%d HTTP/1.1\r\nHost: a\r\nX-N: %d\r\n\r\n" % (number, each, number) for each in range(10)
-            )
-            for _ in range(10):
-                await reader.readexactly(len(answer()))
-        writer.close()
-
-    async def crowd(count: int) -> None:
-        await asyncio.gather(*(ask(count // 8) for _ in range(8)))
-
-    asyncio.run(crowd(10_000))
-    before = peak_kb(pid)
-    asyncio.run(crowd(30_000))
+    asyncio.run(crowd(port, 40_000))
+    before, opened, threads = peak_kb(pid), len(list(Path(f"/proc/{pid}/fd").iterdir())), threads_of(pid)
+    asyncio.run(crowd(port, 1_000_000))
     assert peak_kb(pid) - before < ROOM_KB
+    assert abs(len(list(Path(f"/proc/{pid}/fd").iterdir())) - opened) <= 16, "connections in either direction"
+    assert threads_of(pid) == threads
