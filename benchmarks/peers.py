@@ -93,7 +93,7 @@ events {{ worker_connections 8192; }}
 http {{ access_log {ROOM}/nginx.access.log; keepalive_requests 1000000000; client_max_body_size 0; {_temp("nginx")}
  upstream b {{ server 127.0.0.1:{BACKEND}; keepalive 256; keepalive_requests 1000000000; }}
  server {{ listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.1:{tls_port} ssl backlog=4096;
-  ssl_certificate {ROOM}/cert.pem; ssl_certificate_key {ROOM}/key.pem;
+  ssl_certificate {ROOM}/cert.pem; ssl_certificate_key {ROOM}/key.pem; ssl_protocols TLSv1.2 TLSv1.3;
   location / {{ proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection ""; }}
   {_websocket(BACKEND)} }} }}
 """

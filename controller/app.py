@@ -22,6 +22,7 @@ from controller.control import Control
 from controller.engine.docker import DockerEngine
 from controller.errors import ControllerError, Refused
 from controller.house import Bell, House, build_house
+from controller.kernel import name_process
 from controller.lock import Lock
 from controller.loop.chores import Chores
 from controller.loop.handover import hand_out
@@ -41,6 +42,7 @@ JOIN_S = 5.0
 
 def run_controller(settings: Settings, control_fd: int) -> int:
     """Run the controller until SIGTERM or its supervisor's end; return its exit code."""
+    name_process("oton-controller")
     configure_logging(settings)
     threads = Threads()
     for number in (signal.SIGTERM, signal.SIGINT):
