@@ -18,6 +18,7 @@ from controller.proxy.meter import Meter
 from controller.proxy.passwords import Passwords
 from controller.proxy.rates import Rates
 from controller.proxy.replies import AnswerReader
+from controller.proxy.stream import when_to_end
 from controller.proxy.tallies import Tallies
 from controller.proxy.tls import Keyring
 from controller.proxy.wheel import Wheel
@@ -30,6 +31,10 @@ __all__ = ["Core", "Limits"]
 
 class Connection(Protocol):
     """A client's connection."""
+
+    def end_stream(self) -> None:
+        """End an event stream or a WebSocket in good order, if this is one."""
+        ...
 
     def retire(self) -> None:
         """Take no further request after the present one."""
@@ -183,6 +188,7 @@ class Core:
         """
         Take no new connection, finish what is open, and cut what is left after *limit_s*.
 
+        Event streams and WebSockets, whose clients come back by themselves, end in good order in its last quarter.
         `on_empty` is called once nothing is open. A second call can only shorten the limit.
         """
         loop = asyncio.get_running_loop()
@@ -191,9 +197,16 @@ class Core:
             self.stop_listening()
             for client in list(self.clients):
                 client.retire()
+        loop.call_later(when_to_end(0.0, limit_s, 0.0), self._end_streams, limit_s)
         loop.call_later(max(0.0, limit_s), self._cut_all)
         if not self.clients:
             loop.call_soon(self.on_empty)
+
+    def _end_streams(self, limit_s: float) -> None:
+        loop, clients = asyncio.get_running_loop(), list(self.clients)
+        for index, client in enumerate(clients):
+            wait_s = when_to_end(0.0, limit_s, (index + 0.5) / len(clients)) - when_to_end(0.0, limit_s, 0.0)
+            loop.call_later(wait_s, client.end_stream)
 
     def _cut_all(self) -> None:
         for client in list(self.clients):

@@ -14,14 +14,13 @@ from controller.proxy.link import Link
 from controller.proxy.pool import Pool
 from controller.proxy.replies import Answer
 from controller.proxy.request import IDEMPOTENT
+from controller.proxy.stream import when_to_end
 from controller.proxy.wheel import NEVER
 
 _GONE_S = 5.0
 """How long an answer that already flows from a dead upstream may be silent."""
 _ATTEMPTS = 5
 """Connections tried for one request where nothing was sent."""
-_STREAM_SHARE = 0.8
-"""Part of a drain's last quarter over which streams end, so that the last one has time to find its border."""
 
 
 class Exchange(Answering):
@@ -264,8 +263,7 @@ class Exchange(Answering):
         self._leave = (starts, ends, share)
         self._leave_due = self._cap = due = ends
         if self.stream is not None:
-            quarter = (ends - starts) / 4
-            due = self._end_due = ends - quarter + share * quarter * _STREAM_SHARE
+            due = self._end_due = when_to_end(starts, ends, share)
         if due < self.client.due:
             self.core.wheel.arm(self.client, due)
 

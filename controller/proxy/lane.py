@@ -194,6 +194,11 @@ class Client(asyncio.Protocol):
         if self._exchange is None and not self._lingering:
             self.core.wheel.arm(self, min(self.due, monotonic() + _RETIRE_IDLE_S))
 
+    def end_stream(self) -> None:
+        """End an event stream or a WebSocket in good order, if this is one."""
+        if self._exchange is not None:
+            self._exchange.end_stream()
+
     def expire(self, now: float) -> None:
         """A deadline passed."""
         if self._full and now >= self._reader_due:

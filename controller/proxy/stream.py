@@ -1,9 +1,21 @@
-"""An event stream that has to end: at a border between two events, and properly, since clients come back."""
+"""Streams that have to end: when, and event streams at a border between two events, and properly."""
 
 from __future__ import annotations
 
 _BORDERS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _LONGEST = 4
+_SPREAD = 0.8
+"""Part of the last quarter over which streams end, so that the last one has time to find its border."""
+
+
+def when_to_end(starts: float, ends: float, share: float) -> float:
+    """
+    Return when a stream that has to be gone by *ends* is ended: in the last quarter, at *share* (0-1) of it.
+
+    Its client comes back by itself; those of many streams shall not all come back at once.
+    """
+    quarter = (ends - starts) / 4
+    return ends - quarter + share * quarter * _SPREAD
 
 
 class EventStream:

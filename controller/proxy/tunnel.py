@@ -14,6 +14,7 @@ from typing import Protocol
 
 from controller.proxy.limits import Limits
 from controller.proxy.link import Link
+from controller.proxy.stream import when_to_end
 from controller.proxy.wheel import NEVER, Timed, Wheel
 
 SERVICE_RESTART = (1012).to_bytes(2, "big")
@@ -209,9 +210,8 @@ class Tunnel:
 
     def leave(self, starts: float, ends: float, share: float) -> None:
         """Be closed by *ends*, in the last quarter before it, at *share* of that quarter."""
-        quarter = (ends - starts) / 4
         self._ends = ends
-        self._end_due = ends - quarter + share * quarter * 0.8
+        self._end_due = when_to_end(starts, ends, share)
         if self._end_due < self.near.due:
             self._wheel.arm(self.near, self._end_due)
 

@@ -31,6 +31,13 @@ from tests.parts.wait import free_port, wait_for
 START_S = 30.0
 STOP_S = 20.0
 TOP = Path(__file__).resolve().parents[2]
+ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""What systemd does for a service that it hands a socket to (sd_listen_fds(3))."""
 
 
 class Service:
@@ -49,6 +56,8 @@ class Service:
         self.logs.chmod(0o777)
         self.socket.parent.chmod(0o700)
         self.settings = dict(settings or {})
+        self.listener: socket.socket | None = None
+        """The public socket, where a test holds it in place of systemd."""
         self.process: subprocess.Popen[bytes] | None = None
         self._seen: dict[int, str] = {}
         self._http = httpx.Client(
@@ -87,11 +96,14 @@ class Service:
 
     def start(self, *, wait: bool = True) -> None:
         """Start the service and wait until it says that it is ready."""
+        held = [self.listener.fileno()] if self.listener is not None else []
+        activation = ["-c", ACTIVATE, *map(str, held), sys.executable] if held else []
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "controller", "serve"],
+                [sys.executable, *activation, "-m", "controller", "serve"],
                 cwd=self.root,
                 env=self.environment,
+                pass_fds=held,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

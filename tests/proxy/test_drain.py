@@ -211,6 +211,25 @@ def test_a_websocket_gets_1012_in_the_last_quarter_and_one_of_another_app_nothin
     assert old.visits[0].raw.partition(b"\r\n\r\n")[2][:2] == b"\x88\x82"
 
 
+def test_a_retiring_worker_ends_event_streams_and_websockets_properly_in_the_last_quarter(lane: Lane) -> None:
+    lane.take(
+        an_app(lane.backend(events, "news")),
+        an_app(lane.backend(echo_frames, "chat"), app="chat", host="chat.example", path="/ws"),
+    )
+    with Caller(lane.port) as reader, Caller(lane.port) as talker:
+        reader.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        reader.until(b"x\n\n")
+        talker.send(HANDSHAKE.replace(b"Host: a", b"Host: chat.example"))
+        assert talker.reply().status == 101
+        began = time.monotonic()
+        lane.call(lambda: lane.core.retire(2.0))
+        assert talker.exactly(4) == CLOSE_1012
+        assert time.monotonic() - began > 1.4
+        talker.send(render_close((1012).to_bytes(2, "big"), masked=True))
+        assert talker.rest() == b""
+        assert reader.rest().endswith(b"x\n\n\r\n0\r\n\r\n")
+
+
 def test_the_close_comes_between_two_frames_never_inside_one(lane: Lane) -> None:
     old = lane.backend(echo_frames, "old")
     lane.take(an_app(old))
