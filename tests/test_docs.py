@@ -22,7 +22,9 @@ from tests.test_rooms import FLOORS
 
 TOP = Path(__file__).resolve().parents[1]
 DOCS = TOP / "docs"
-PAGES = sorted([*TOP.glob("*.md"), *DOCS.rglob("*.md"), *(TOP / "examples").rglob("*.md")])
+PAGES = sorted(
+    [*TOP.glob("*.md"), *(TOP / "desired").glob("*.md"), *DOCS.rglob("*.md"), *(TOP / "examples").rglob("*.md")]
+)
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 NOT_THERE = "## Not there yet"
 """The part of flaws.md that names what does not exist, and so may name verbs that are none."""
