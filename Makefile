@@ -37,8 +37,8 @@ bench: setup ## From a changed spec to the first answer of the new version
 bench-proxy: setup ## Requests a second and latency of the proxy beside its peers
 	@$(IMAGES); $(ENGINE); $(PYTHON) benchmarks/proxy.py
 
-fuzz: setup ## Random requests and specs at the parsers, with an end
-	@$(PYTEST) -m "fuzz"
+fuzz: setup ## Random requests, specs and rollouts, for minutes
+	@FUZZ=10 $(PYTEST) -m "fuzz" -n 2 --dist worksteal
 
 check: setup ## Ruff, mypy and the floors between the rooms
 	@$(PYTHON) -m ruff check .

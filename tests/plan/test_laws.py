@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from controller.spec.model import AppSpec
 from tests.builders import a_spec
+from tests.parts.effort import examples
 from tests.plan.outside import Fault, Outside, an_outside
+
+pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(1200)]
 
 IMAGES = ("good:1", "good:2", "good:3", "bad:1", "dies:1", "gone:1", "refused:1", "late:1", "sour:1", "unmigratable:1")
 STRATEGIES = (
@@ -97,7 +101,10 @@ def harm(outside: Outside, how: str, which: int) -> None:
 
 
 @settings(
-    max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), phases=tuple(set(Phase) - {Phase.explain})
+    max_examples=examples(250),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=tuple(set(Phase) - {Phase.explain}),
 )
 @given(st.lists(actions, max_size=40), specs())
 def test_from_any_world_and_after_any_crash_it_comes_to_rest_where_the_specs_say(
@@ -112,7 +119,10 @@ def test_from_any_world_and_after_any_crash_it_comes_to_rest_where_the_specs_say
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), phases=tuple(set(Phase) - {Phase.explain})
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=tuple(set(Phase) - {Phase.explain}),
 )
 @given(st.lists(specs(), min_size=1, max_size=4), st.integers(0, 30), faults)
 def test_every_single_fault_between_any_two_operations_of_a_rollout_is_survived(
@@ -129,7 +139,7 @@ def test_every_single_fault_between_any_two_operations_of_a_rollout_is_survived(
     outside.check_rest()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(specs(), specs())
 def test_a_release_that_failed_is_not_tried_again_without_a_new_reason(first: AppSpec, second: AppSpec) -> None:
     outside = an_outside(image="good:1", replicas=1)
@@ -143,7 +153,7 @@ def test_a_release_that_failed_is_not_tried_again_without_a_new_reason(first: Ap
         assert outside.situation.memory.last_release == numbers
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(specs())
 def test_at_rest_nothing_is_written_and_nothing_is_published(wish: AppSpec) -> None:
     outside = an_outside(image="good:1", replicas=2)

@@ -1,6 +1,5 @@
 """Random bytes at the lane: nothing crashes, and what was counted is what was forwarded, message for message."""
 
-import os
 import re
 from collections.abc import Iterator
 
@@ -14,6 +13,7 @@ from controller.proxy.heads import HeadReader
 from controller.proxy.limits import Limits
 from controller.proxy.replies import AnswerReader
 from controller.routing.match import BadTarget
+from tests.parts.effort import examples
 from tests.proxy.rig import Backend, Caller, Lane, Visit, a_lane, an_app, answer, wait_for
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -52,7 +52,7 @@ def bent(draw: st.DrawFn) -> bytes:
 
 
 fuzz = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "2000")),
+    max_examples=examples(2_000),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.generate, Phase.shrink),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,9 +15,12 @@ from controller.spec.model import CONTAINER_FIELDS, AppSpec, load_stored
 from controller.spec.parse import parse_file
 from controller.spec.render import render_spec
 from controller.spec.split import split_lines
+from tests.parts.effort import examples
 from tests.spec.drawing import raw_specs, specs
 
-relaxed = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(1200)]
+
+relaxed = settings(deadline=None, max_examples=examples(40), suppress_health_check=[HealthCheck.too_slow])
 NOTHING = frozenset[str]()
 
 
@@ -88,7 +92,7 @@ def test_what_is_outside_of_the_container_part_restarts_nothing(old, new):
     assert digest_container(moved, "i", [("A", 1)], 2) == digest_container(old, "i", [("A", 1)], 2)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.binary(max_size=400))
 def test_no_bytes_whatever_crash_the_parser(data):
     parsed = parse_file(data, "f.yaml")
@@ -147,7 +151,7 @@ pieces = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.lists(pieces, max_size=40).map("".join))
 def test_no_mixture_of_yaml_pieces_crashes_the_parser(text):
     parsed = parse_file(text.encode("utf-8"), "f.yaml")
@@ -167,7 +171,7 @@ json_values = st.recursive(
 FIELDS = sorted(AppSpec.model_fields)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=6))
 def test_any_value_in_any_field_is_taken_or_refused_with_a_field_and_a_line(raw):
     text = yaml.safe_dump({"name": "a", "image": "b", **raw}, allow_unicode=False)
@@ -190,7 +194,7 @@ nested = {
 }
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.data())
 def test_any_value_in_any_nested_field_is_taken_or_refused(data):
     parent = data.draw(st.sampled_from(sorted(nested)))
@@ -204,7 +208,7 @@ def test_any_value_in_any_nested_field_is_taken_or_refused(data):
 
 
 @given(specs)
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=examples(20))
 def test_the_name_and_random_order_of_secret_versions_do_not_matter_to_a_container(spec):
     versions = [("B", 2), ("A", 1)]
     random.shuffle(versions)
