@@ -457,3 +457,20 @@ def test_an_old_one_that_can_never_be_started_again_is_not_waited_for_without_an
         outside.pass_time(1)
     assert outside.situation.memory.rollout is None
     assert outside.situation.memory.failed == 2
+
+
+def test_a_passed_deadline_of_an_empty_slot_does_not_keep_the_loop_busy() -> None:
+    outside = Outside()
+    outside.ask(a_spec(image="dies:1", replicas=1, deadline="20s"))
+    for _ in range(3):
+        outside.pass_once()
+        outside.react()
+    outside.pass_time(31)
+    passes = 0
+    while outside.situation.memory.rollout is not None:
+        decision = outside.pass_once()
+        outside.react()
+        outside.pass_time(decision.look_again_s or 0.05)
+        passes += 1
+        assert passes < 40, outside.story[-10:]
+    assert outside.situation.memory.failed == 1

@@ -93,6 +93,6 @@ def soonest(*waits: float | None) -> float | None:
 
 
 def deadline_s(p: Picture, rollout: Rollout) -> float | None:
-    """Return the seconds to the next deadline of a replica."""
+    """Return the seconds to the next deadline of a replica; one that has passed fails its replica as soon as it runs."""
     left = [d.steady - p.s.now.steady for i, d in rollout.deadlines.items() if i]
-    return max(0.0, min(left)) if left else None
+    return min((seconds for seconds in left if seconds > 0), default=None)
