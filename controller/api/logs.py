@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import json
 from collections import deque
@@ -145,6 +146,9 @@ class Tail:
                 await self.add(seen_replicas(self._parts, self._app, self._release))
             except (Problem, ControllerError):
                 return
+            if self._hose.open == 0:
+                # With nothing to read the hose answers at once: without a pause no other request would be served.
+                await asyncio.sleep(LOOK_S)
 
     def close(self) -> None:
         """End all of it."""

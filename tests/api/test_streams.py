@@ -14,7 +14,7 @@ import pytest
 from controller.cli.dial import open_socket
 from controller.cli.target import Target
 from controller.cli.wire import Rejected, Wire
-from controller.world.model import Replica
+from controller.world.model import Replica, World
 from tests.api.stage import Session, Stage
 from tests.api.test_apps import wait_for
 
@@ -108,6 +108,19 @@ def test_following_takes_up_replicas_that_come_later(stage: Stage, client: httpx
         stage.engine.written[new.id] = [(9.0, "from the new one")]
         line = json.loads(next(lines))
     assert (line["text"], line["release"]) == ("from the new one", 2)
+
+
+def test_following_an_app_without_containers_waits_for_one_and_keeps_nobody_else_waiting(
+    stage: Stage, client: httpx.Client
+) -> None:
+    stage.bring_up()
+    stage.decide("shop", world=World())
+    with stage.client() as other, following(client, "/v1/apps/shop/logs?follow=true&lines=0") as lines:
+        assert other.get("/healthz", timeout=5).status_code == 200
+        stage.bring_up(image="shop:2")
+        new = stage.worlds["shop"].replicas[0]
+        stage.engine.written[new.id] = [(9.0, "it came")]
+        assert json.loads(next(lines))["text"] == "it came"
 
 
 def test_an_app_without_containers_has_no_logs_and_says_what_to_do(stage: Stage, client: httpx.Client) -> None:
