@@ -33,7 +33,12 @@ def build_router(parts: Parts) -> APIRouter:
     """Return /v1/backup and /v1/restore."""
     router = APIRouter(prefix="/v1", tags=["service"])
 
-    @router.get("/backup", summary="Database and state as one file; it holds keys", responses=_TAKEN)
+    @router.get(
+        "/backup",
+        summary="Database and state as one file; it holds keys",
+        responses=_TAKEN,
+        response_class=FileResponse,
+    )
     def backup(who: Who) -> FileResponse:
         who.need_all("admin")
         file: Path = parts.orders.act("backup", "", who.name, parts.archive.save)

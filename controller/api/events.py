@@ -25,6 +25,35 @@ SILENCE_S = 15.0
 FOLLOWERS = 100
 """Streams that may be open at once; each costs a task and a look at the store per event."""
 
+EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "time", "app", "kind", "level", "text", "data"],
+    "properties": {
+        "id": {"type": "integer"},
+        "time": {"type": "string"},
+        "app": {"type": ["string", "null"]},
+        "kind": {"type": "string"},
+        "level": {"type": "string"},
+        "text": {"type": "string"},
+        "data": {"type": "object"},
+    },
+}
+SHOWN: dict[str, Any] = {
+    "application/json": {"schema": {"type": "array", "items": EVENT}},
+    "text/event-stream": {
+        "itemSchema": {
+            "type": "object",
+            "required": ["id", "event", "data"],
+            "properties": {
+                "id": {"type": "string"},
+                "event": {"type": "string"},
+                "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": EVENT},
+            },
+        }
+    },
+}
+"""How OpenAPI shows the past as a list, and what follows as a stream, event by event."""
+
 
 class Log(Protocol):
     """The event log, as far as the API reads it."""
@@ -77,7 +106,7 @@ def build_router(log: Log, wakers: Wakers) -> APIRouter:
     @router.get(
         "/events",
         summary="What the controller saw, decided and did",
-        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": SHOWN}},
         response_model=None,
     )
     async def get_events(

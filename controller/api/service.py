@@ -19,6 +19,7 @@ from controller.queries import BadTarget, Row, explain_url, render_routes
 
 API = 1
 """Version of the API's shapes; a client that knows no other asks before it guesses."""
+SHOWN_METRICS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 READY_CACHE_S = 1.0
 """/readyz is public: however often it is asked, the engine and the database are asked once a second."""
 
@@ -76,7 +77,7 @@ def add_known(router: APIRouter, parts: Parts) -> None:
         who.need_all("admin")
         return [render_check(one) for one in examine(parts)]
 
-    @router.get("/metrics", summary="Prometheus", response_class=Response)
+    @router.get("/metrics", summary="Prometheus", response_class=Response, responses=SHOWN_METRICS)
     def metrics(who: Who) -> Response:
         who.need("read")
         return Response(render_metrics(parts, who), media_type=CONTENT_TYPE)
