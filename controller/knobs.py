@@ -166,7 +166,7 @@ def _parse_api_host(text: str) -> str:
         return "127.0.0.1"
     if is_address(text.strip("[]")):
         address = parse_address(text)
-        if ipaddress.ip_address(address).is_unspecified:
+        if ipaddress.ip_address(address).is_unspecified or "%" in address:
             raise ValueError(text)  # no certificate is for it; a host name means every address, and has one
         return address
     return matching(r"(?!-)[a-z0-9-]+(\.[a-z0-9-]+)+")(text.lower())

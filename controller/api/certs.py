@@ -10,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from controller.api.auth import Who
 from controller.api.parts import Parts
 from controller.api.problems import Problem
-from controller.api.tokens import Host
+from controller.api.tokens import HOST
 from controller.clock import render_time
 from controller.queries import Row
 from controller.tls import Certificate
 
+Subject = Annotated[str, Field(pattern=rf"{HOST}|^[0-9a-f]{{0,4}}:[0-9a-f:.]{{1,40}}$")]
+"""A host name, or an IP address."""
 Pem = Annotated[str, Field(max_length=256 * 1024)]
 
 
@@ -22,7 +24,7 @@ class CertificateWish(BaseModel):
     """A certificate for a host."""
 
     model_config = ConfigDict(extra="forbid")
-    host: Host
+    host: Subject
     cert: Pem
     """PEM: the host's own certificate, then its chain."""
     key: Pem

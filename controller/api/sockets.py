@@ -182,7 +182,7 @@ def open_tcp(address: tuple[str, int]) -> socket.socket:
         )
     except OSError as error:
         why = error.strerror or str(error)
-        raise Refused(f'OTON_API: found "{host}:{port}": {why}; choose another, or set it to off') from error
+        raise Refused(f'OTON_API: found "{_show(address)}": {why}; choose another, or set it to off') from error
     listener.setblocking(False)
     return listener
 
@@ -220,11 +220,17 @@ def open_sockets(
 
 
 def _find_certificate(api: tuple[str, int], certificate_for: Callable[[str], Path]) -> Path:
-    host, port = api
+    host = api[0]
     try:
         return certificate_for(host)
     except Refused as error:
         raise Refused(
-            f'OTON_API: found "{host}:{port}", which is beyond loopback, and {error}; start without it, then:'
+            f'OTON_API: found "{_show(api)}", which is beyond loopback, and {error}; start without it, then:'
             f" oton cert add {host} --cert FILE --key FILE"
         ) from error
+
+
+def _show(address: tuple[str, int]) -> str:
+    """Return an address as OTON_API says it."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -13,7 +13,8 @@ from controller.api.problems import Problem
 from controller.clock import render_time
 from controller.queries import Row
 
-Host = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+HOST = r"^(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+Host = Annotated[str, Field(pattern=HOST)]
 
 App = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 

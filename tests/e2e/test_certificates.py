@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import socket
 import ssl
@@ -28,8 +29,8 @@ def save(folder: Path, authority: trustme.CA, host: str, name: str) -> tuple[str
     return str(cert), str(key)
 
 
-def serial(port: int, host: str, trust: ssl.SSLContext) -> str:
-    with socket.create_connection(("127.0.0.1", port), 5) as raw, trust.wrap_socket(raw, server_hostname=host) as tls:
+def serial(port: int, host: str, trust: ssl.SSLContext, address: str = "127.0.0.1") -> str:
+    with socket.create_connection((address, port), 5) as raw, trust.wrap_socket(raw, server_hostname=host) as tls:
         found = tls.getpeercert()
     return str(found["serialNumber"]) if found else ""
 
@@ -149,3 +150,61 @@ def test_beyond_loopback_the_api_speaks_tls_by_its_hosts_certificate_or_is_not_s
         assert get("/v1/apps", Authorization=f"Bearer {secret}") == 200, "the open connection goes on"
     with pytest.raises(httpx.HTTPError):
         httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5)
+
+
+def own_address(family: socket.AddressFamily, far: str) -> str:
+    """Return this machine's address on the way to *far*, which is never reached; "" where it has none."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((far, 9))
+        except OSError:
+            return ""
+        found = str(probe.getsockname()[0])
+    return "" if ipaddress.ip_address(found).is_loopback else found
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("family", "far"), [(socket.AF_INET, "203.0.113.1"), (socket.AF_INET6, "2001:db8::1")], ids=["IPv4", "IPv6"]
+)
+def test_an_address_beyond_loopback_is_served_with_tls_by_a_certificate_for_it(
+    services: Callable[..., Service], tmp_path: Path, family: socket.AddressFamily, far: str
+) -> None:
+    address = own_address(family, far)
+    if not address:
+        pytest.skip("this machine has no such address beyond loopback")
+    service, port = services(settings={"XDG_CONFIG_HOME": str(tmp_path / "config")}), free_port()
+    place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    trust = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    made = service.oton("token", "create", "ci", "--scope", "read", "-o", "json")
+    assert made.returncode == 0, made.stderr
+    (tmp_path / "token").write_text(json.loads(made.stdout)["secret"])
+    service.stop()
+
+    service.settings["OTON_API"] = place
+    refused = service.oton("serve")
+    assert refused.returncode == 2
+    assert f'OTON_API: found "{place}"' in refused.stderr
+    assert f"oton cert add {address} --cert" in refused.stderr
+    del service.settings["OTON_API"]
+    service.start()
+    cert, key = save(tmp_path, authority, address, "one")
+    added = service.oton("cert", "add", address, "--cert", cert, "--key", key)
+    assert added.returncode == 0, added.stderr
+    service.stop()
+    service.settings["OTON_API"] = place
+    service.start()
+
+    words = ("--token-file", str(tmp_path / "token"), "--ca", str(tmp_path / "ca.pem"))
+    assert service.oton("context", "add", "far", f"https://{place}", *words).returncode == 0
+    status = service.oton("--context", "far", "status", "-o", "json")
+    assert (status.returncode, status.stdout) == (0, "[]\n"), status.stderr
+    first = serial(port, address, trust, address)
+    again = save(tmp_path, authority, address, "two")
+    assert service.oton("cert", "add", address, "--cert", again[0], "--key", again[1]).returncode == 0
+    wait_for(lambda: serial(port, address, trust, address) != first, 5, "the new certificate is shown")
+    assert service.oton("cert", "rm", address).returncode == 0
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(f"http://{place}/healthz", timeout=5)
