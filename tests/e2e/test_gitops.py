@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ssl
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import trustme
 
 from tests.checkout.kit import Repository
 from tests.conftest import Start
 from tests.parts.service import Service, a_spec
-from tests.parts.wait import wait_for
+from tests.parts.wait import free_port, wait_for
 
 pytestmark = pytest.mark.e2e
+
+HOOKS = "hooks.test"
 
 
 def ring_webhook(service: Service, secret: str | None = None) -> Any:
     """Tell the service of a push, as GitHub does."""
     body = b'{"ref": "refs/heads/main"}'
     key = secret if secret is not None else (service.state / "webhook.secret").read_text().strip()
-    signature = "sha256=" + hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
-    return service.api("POST", "/v1/sync", content=body, headers={"X-Hub-Signature-256": signature})
+    return service.api("POST", "/v1/sync", content=body, headers={"X-Hub-Signature-256": sign(key, body)})
+
+
+def sign(secret: str, body: bytes) -> str:
+    """Return the signature that GitHub sends with a body."""
+    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
 def read_checkout(place: Path) -> str:
@@ -107,6 +116,61 @@ def test_who_may_ask_for_a_sync(services: Start, tmp_path: Path) -> None:
     wait_for(lambda: read_checkout(service.desired / "readme.md") == "again\n", 10, "the second checkout")
     secret = (service.state / "webhook.secret").read_text().strip()
     assert service.api("POST", "/v1/sync", headers={"X-Gitlab-Token": secret}).status_code == 202
+    assert secret not in service.log_file.read_text()
+
+
+@pytest.mark.parametrize("door", ["OTON_API", "OTON_API_HOST"])
+def test_a_forge_rings_over_the_network_and_nobody_who_does_not_know_the_secret(
+    services: Start, tmp_path: Path, door: str
+) -> None:
+    repository = Repository(tmp_path)
+    repository.commit("First", {"readme.md": "first\n"})
+    api, tls = f"127.0.0.1:{free_port()}", free_port()
+    service = services(
+        settings={
+            "OTON_GIT_URL": repository.url,
+            "OTON_GIT_INTERVAL": "1h",
+            "OTON_API": api,
+            **({"OTON_API_HOST": HOOKS, "TLS_PORT": str(tls)} if door == "OTON_API_HOST" else {}),
+        }
+    )
+    place = service.desired / "readme.md"
+    wait_for(place.exists, 10, "the first checkout")
+    authority = trustme.CA()
+    if door == "OTON_API_HOST":
+        issued = authority.issue_cert(HOOKS)
+        chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems).decode()
+        wish = {"host": HOOKS, "cert": chain, "key": issued.private_key_pem.bytes().decode()}
+        assert service.api("POST", "/v1/certs", json=wish).status_code == 201
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    base = f"https://127.0.0.1:{tls}" if door == "OTON_API_HOST" else f"http://{api}"
+    body = b'{"ref": "refs/heads/main"}'
+
+    def ring(**signed: str) -> httpx.Response:
+        with httpx.Client(verify=trust, timeout=10) as forge:
+            headers = {"Host": HOOKS, "Content-Type": "application/json", **signed}
+            asked = forge.build_request("POST", f"{base}/v1/sync", content=body, headers=headers)
+            asked.extensions["sni_hostname"] = HOOKS
+            return forge.send(asked)
+
+    def is_served() -> bool:
+        try:
+            return ring().status_code == 401
+        except httpx.TransportError:
+            return False
+
+    wait_for(is_served, 10, "the door is open")
+    repository.commit("Second", {"readme.md": "second\n"})
+    secret = (service.state / "webhook.secret").read_text().strip()
+    unsigned, wrong = ring(), ring(**{"X-Hub-Signature-256": sign("guess", body)})
+    assert (unsigned.status_code, unsigned.json()["type"]) == (401, "/problems/no-token")
+    assert (wrong.status_code, wrong.json()["type"]) == (401, "/problems/bad-signature")
+    other = ring(**{"X-Hub-Signature-256": sign(secret, b"{}")})
+    assert (other.status_code, other.json()["type"]) == (401, "/problems/bad-signature"), "another body's signature"
+    assert read_checkout(place) == "first\n"
+    assert ring(**{"X-Hub-Signature-256": sign(secret, body)}).status_code == 202
+    wait_for(lambda: read_checkout(place) == "second\n", 10, "the second checkout")
     assert secret not in service.log_file.read_text()
 
 
