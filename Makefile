@@ -10,6 +10,8 @@ ENGINE = DOCKER_HOST="$$($(PYTHON) scripts/engine start)"; export DOCKER_HOST
 # What test images are made of, and what the tests have at the other end of a wire.
 IMAGES = scripts/tools /usr/bin/python3=python3
 TOOLS = $(IMAGES) sshd=openssh-server ssh=openssh-client git=git curl=curl
+# The slow tests look at us as a browser and as an auditor of TLS would.
+MORE_TOOLS = $(TOOLS) chromium=chromium sslscan=sslscan
 
 .PHONY: help setup demo run test e2e bench bench-proxy fuzz check fix engine engine-stop clean
 
@@ -29,7 +31,7 @@ test: check ## Lint, types, floors and every test but the slow ones
 	@$(TOOLS); $(ENGINE); $(PYTEST) -m "not slow" -n 3 --dist loadfile
 
 e2e: setup ## The slow tests: whole service, real engine, faults
-	@$(TOOLS); $(ENGINE); $(PYTEST) -m "slow" -n 2 --dist worksteal
+	@$(MORE_TOOLS); $(ENGINE); $(PYTEST) -m "slow" -n 2 --dist worksteal
 
 bench: setup ## From a changed spec to the first answer of the new version
 	@$(IMAGES); $(ENGINE); $(PYTHON) benchmarks/first_answer.py

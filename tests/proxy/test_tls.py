@@ -1,62 +1,11 @@
 """TLS in front: the right certificate by name, none where there is none, swapped without a lost request."""
 
 import ssl
-from collections.abc import Iterator
 
 import pytest
-import trustme
 
-from controller.proxy.addon import OtonAddon
-from tests.proxy.rig import Caller, Lane, a_lane, an_app
-
-
-class Shop:
-    """A certificate authority and a lane that listens with TLS."""
-
-    def __init__(self, lane: Lane) -> None:
-        import socket
-
-        self.lane = lane
-        self.ca = trustme.CA()
-        sock = socket.create_server(("127.0.0.1", 0))
-        sock.setblocking(False)
-        self.port = sock.getsockname()[1]
-        lane.call(lambda: setattr(lane.core, "start", lambda: None))
-        self.addon = OtonAddon(lane.core, (), (sock,))
-        lane.do(self.addon.listen())
-
-    def issue(self, *names: str) -> tuple[str, str]:
-        cert = self.ca.issue_cert(*names)
-        chain = "".join(pem.bytes().decode() for pem in cert.cert_chain_pems)
-        return chain, cert.private_key_pem.bytes().decode()
-
-    def take(self, **by_host: tuple[str, str]) -> dict[str, str]:
-        refused: dict[str, str] = self.lane.call(lambda: self.lane.core.take_certificates(by_host))
-        return refused
-
-    def call(
-        self, name: str | None, session: ssl.SSLSession | None = None, version: ssl.TLSVersion | None = None
-    ) -> Caller:
-        context = ssl.create_default_context()
-        self.ca.configure_trust(context)
-        context.set_alpn_protocols(["h2", "http/1.1"])
-        if version is not None:
-            context.minimum_version = context.maximum_version = version
-        if name is None:
-            context.check_hostname = False
-        caller = Caller(self.port)
-        self.context = context
-        caller.sock = context.wrap_socket(caller.sock, server_hostname=name, session=session)
-        return caller
-
-
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    with a_lane() as lane:
-        lane.take(an_app(lane.backend()))
-        made = Shop(lane)
-        yield made
-        lane.call(made.addon.close)
+from tests.proxy.rig import Caller
+from tests.proxy.shop import Shop
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
