@@ -25,6 +25,30 @@ HANDSHAKE_S = 10.0
 """Longest time for a client to finish its handshake."""
 
 
+_WITHOUT_ALERT = frozenset(("HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "WRONG_VERSION_NUMBER"))
+"""Failures of what is no handshake at all: OpenSSL has no answer to them."""
+
+
+class Handshake(ssl.SSLObject):
+    """A handshake that tells the client why it failed: event loops drop the alert that OpenSSL wrote last."""
+
+    _failure: ssl.SSLError | None = None
+
+    def do_handshake(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            if error.reason in _WITHOUT_ALERT:
+                raise
+            # Hearing this the loop sends what is written. The client closes on it, or the time for handshakes ends.
+            self._failure = error
+            raise ssl.SSLWantReadError from error
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """One certificate with its key, ready to serve."""
@@ -51,6 +75,7 @@ def _make_context() -> ssl.SSLContext:
 # Made at import, so before workers are forked: the keys of session tickets live in it, and a client that comes
 # back may meet another worker.
 _DOOR = _make_context()
+_DOOR.sslobject_class = Handshake
 
 
 class Keyring:

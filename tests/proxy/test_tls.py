@@ -28,15 +28,26 @@ def test_the_exact_name_wins_over_the_wildcard(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("name", [None, "elsewhere.example", "a.b.example.org"])
-def test_a_handshake_for_no_name_or_an_unknown_one_is_broken_off(shop: Shop, name: str | None) -> None:
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_handshake_for_no_name_or_an_unknown_one_is_broken_off_with_the_reason(
+    shop: Shop, version: ssl.TLSVersion, name: str | None
+) -> None:
     shop.take(**{"shop.example": shop.issue("shop.example"), "*.example.org": shop.issue("*.example.org")})
-    with pytest.raises((ssl.SSLError, ConnectionError)):
-        shop.call(name)
+    with pytest.raises(ssl.SSLError) as told:
+        shop.call(name, version=version)
+    assert told.value.reason == "TLSV1_UNRECOGNIZED_NAME"
 
 
 def test_without_any_certificate_nobody_comes_in(shop: Shop) -> None:
-    with pytest.raises(ssl.SSLError):
+    with pytest.raises(ssl.SSLError) as told:
         shop.call("shop.example")
+    assert told.value.reason == "TLSV1_UNRECOGNIZED_NAME"
+
+
+def test_plain_http_at_the_tls_port_is_closed_at_once(shop: Shop) -> None:
+    with Caller(shop.port) as caller:
+        caller.send(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        assert caller.is_closed()
 
 
 def test_a_host_beyond_the_certificate_is_421(shop: Shop) -> None:
@@ -83,8 +94,9 @@ def test_sessions_are_resumed_also_after_a_new_certificate(shop: Shop) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_old_versions_are_refused(shop: Shop, version: ssl.TLSVersion) -> None:
     shop.take(**{"shop.example": shop.issue("shop.example")})
-    with pytest.raises((ssl.SSLError, ConnectionError)):
+    with pytest.raises(ssl.SSLError) as told:
         shop.call("shop.example", version=version)
+    assert told.value.reason == "TLSV1_ALERT_PROTOCOL_VERSION"
 
 
 def test_plain_http_is_sent_to_https_where_a_certificate_covers_the_host(shop: Shop) -> None:
