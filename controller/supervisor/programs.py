@@ -17,6 +17,7 @@ from controller.knobs import ProxyUser
 from controller.lines import LineSocket
 from controller.proxy.nursery import render_status
 from controller.settings import Settings, variable_of
+from controller.supervisor.groups import limit_groups
 
 _OURSELVES = (sys.executable, "-P", "-m", "controller")
 # -P: a folder named "controller" in the user's working directory must not be run as root instead of us.
@@ -72,13 +73,14 @@ def start_nursery(
         for name, value in os.environ.items()
         if name in _KEPT_FOR_NURSERY or name.startswith(("LC_", "PYTHON", "COVERAGE_"))
     }
-    return subprocess.Popen(
-        (*programs.nursery, birth),
-        pass_fds=(control.fileno(), *inherited),
-        stdin=subprocess.DEVNULL,
-        env=kept | _python_path(),
-        start_new_session=True,
-    )
+    with limit_groups() as (environ, files):
+        return subprocess.Popen(
+            (*programs.nursery, birth),
+            pass_fds=(control.fileno(), *inherited, *files),
+            stdin=subprocess.DEVNULL,
+            env=kept | _python_path() | environ,
+            start_new_session=True,
+        )
 
 
 def reap(children: Collection[Child], log: Any) -> Iterator[Child]:
