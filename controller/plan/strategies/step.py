@@ -93,6 +93,6 @@ def soonest(*waits: float | None) -> float | None:
 
 
 def deadline_s(p: Picture, rollout: Rollout) -> float | None:
-    """Return the seconds to the next deadline of a replica; one that has passed fails its replica as soon as it runs."""
+    """Return the seconds to the next deadline of a replica; one that passed in an empty slot is nothing to wait for."""
     left = [d.steady - p.s.now.steady for i, d in rollout.deadlines.items() if i]
     return min((seconds for seconds in left if seconds > 0), default=None)
