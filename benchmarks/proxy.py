@@ -30,6 +30,7 @@ from peers import LOAD_CORE, ROOM, STARTERS, Missing, Peer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 CONNECTIONS = 32
+REST_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,10 @@ def measure(wishes: argparse.Namespace) -> str:
                 running.append(start())
             except Missing as missing:
                 absent.append(f"{name}: {missing}")
+        rest = at_rest(running)
         loads = [load for load in LOADS if not wishes.only or load.key in wishes.only]
         sections = [table_of(load, take_rounds(load, running, wishes), running) for load in loads]
-        memory = {peer.name: peer.memory_mb() for peer in running}
+        memory = memory_of(running, rest)
         special = special_rounds(wishes) if not wishes.only else ""
         return render(running, absent, sections, memory, special)
     finally:
@@ -106,6 +108,22 @@ def measure(wishes: argparse.Namespace) -> str:
         for process in behind:
             process.terminate()
             process.wait()
+
+
+def at_rest(running: Sequence[Peer]) -> dict[str, tuple[float, float]]:
+    """Return what each takes before it has seen a request: MB, and per cent of a core."""
+    before = {peer.name: peer.cpu_s() for peer in running}
+    time.sleep(REST_S)
+    return {peer.name: (peer.memory_mb(), (peer.cpu_s() - before[peer.name]) / REST_S * 100) for peer in running}
+
+
+def memory_of(running: Sequence[Peer], rest: dict[str, tuple[float, float]]) -> str:
+    lines = ["## At rest, and memory after these loads", ""]
+    lines += ["| proxy | MB at rest | % of a core at rest | MB after |", "|---|--:|--:|--:|"]
+    for peer in running:
+        size, share = rest[peer.name]
+        lines.append(f"| {peer.name} | {size:.0f} | {share:.1f} | {peer.memory_mb():.0f} |")
+    return "\n".join(lines)
 
 
 def make_room() -> None:
@@ -219,7 +237,7 @@ def special_rounds(wishes: argparse.Namespace) -> str:
 
 
 def render(
-    running: Sequence[Peer], absent: Sequence[str], sections: Sequence[str], memory: dict[str, float], special: str
+    running: Sequence[Peer], absent: Sequence[str], sections: Sequence[str], memory: str, special: str
 ) -> str:
     cpu = find(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) or platform.processor()
     versions = ", ".join(f"{peer.name} {peer.version}" for peer in running if peer.name != "oton")
@@ -239,9 +257,7 @@ def render(
     ]
     for section in sections:
         lines += [section, ""]
-    lines += ["## Memory after these loads", "", "| proxy | MB |", "|---|--:|"]
-    lines += [f"| {name} | {size:.0f} |" for name, size in memory.items()]
-    return "\n".join([*lines, "", special]).rstrip() + "\n"
+    return "\n".join([*lines, memory, "", special]).rstrip() + "\n"
 
 
 if __name__ == "__main__":
