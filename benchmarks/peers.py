@@ -183,13 +183,17 @@ providers: {{file: {{filename: "{_write("traefik.dynamic.yaml", dynamic)}"}}}}
     return Peer("traefik", version, port, tls_port, process)
 
 
+EXPRESS = ("express", "http-proxy-middleware", "morgan")
+"""With morgan for the access log that all the others write, too."""
+
+
 def start_express() -> Peer:
     _need("node")
     _need("npm")
     port = FIRST_PORT + 60
     place = ROOM / "express"
     place.mkdir(parents=True, exist_ok=True)
-    if not (place / "node_modules" / "http-proxy-middleware").exists():
+    if not all((place / "node_modules" / package).exists() for package in EXPRESS):
         _fetch(
             [
                 "npm",
@@ -199,14 +203,14 @@ def start_express() -> Peer:
                 "--no-fund",
                 "--prefix",
                 str(place),
-                "express",
-                "http-proxy-middleware",
+                *EXPRESS,
             ]
         )
     script = f"""
-const http = require("http"), express = require("express");
+const fs = require("fs"), http = require("http"), express = require("express"), morgan = require("morgan");
 const {{ createProxyMiddleware }} = require("http-proxy-middleware");
 const app = express();
+app.use(morgan("combined", {{ stream: fs.createWriteStream("{ROOM}/express.access.log", {{ flags: "a" }}) }}));
 const agent = new http.Agent({{ keepAlive: true }});
 const proxy = createProxyMiddleware({{ target: "http://127.0.0.1:{BACKEND}", agent, ws: true }});
 app.use(proxy);
@@ -215,7 +219,11 @@ app.listen({port}, "127.0.0.1").on("upgrade", proxy.upgrade);
     (place / "proxy.js").write_text(script)
     process = _launch("express", ["node", str(place / "proxy.js")], port)
     return Peer(
-        "express", "with http-proxy-middleware, node " + _said(["node", "--version"]).strip(), port, None, process
+        "express",
+        "with http-proxy-middleware and morgan, node " + _said(["node", "--version"]).strip(),
+        port,
+        None,
+        process,
     )
 
 

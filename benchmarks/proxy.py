@@ -236,9 +236,7 @@ def special_rounds(wishes: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def render(
-    running: Sequence[Peer], absent: Sequence[str], sections: Sequence[str], memory: str, special: str
-) -> str:
+def render(running: Sequence[Peer], absent: Sequence[str], sections: Sequence[str], memory: str, special: str) -> str:
     cpu = find(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) or platform.processor()
     versions = ", ".join(f"{peer.name} {peer.version}" for peer in running if peer.name != "oton")
     lines = [
