@@ -94,7 +94,7 @@ class Client:
                 "GET", path, params=clean(query), headers=dict(headers or {}), timeout=timeout
             ) as response,
         ):
-            if response.is_error:
+            if not response.is_success:
                 response.read()
                 raise from_response(response)
             yield response
@@ -121,7 +121,7 @@ class Client:
     def _send(self, method: str, path: str, query: Mapping[str, Any], **more: Any) -> Any:
         with self._turn_errors():
             response = self._http.request(method, path, params=clean(query), **more)
-        if response.is_error:
+        if not response.is_success:
             raise from_response(response)
         try:
             return response.json() if response.content else None
@@ -183,7 +183,13 @@ def make_tls(target: Target) -> ssl.SSLContext:
 
 
 def from_response(response: httpx.Response) -> Trouble:
-    """Turn an error answer into a Trouble."""
+    """Turn an answer that is no success into a Trouble."""
+    if response.has_redirect_location:
+        # Not followed: it would take our token to wherever somebody else says.
+        place = urlsplit(response.headers["location"])
+        there = f"{place.scheme}://{place.netloc}" if place.netloc else ""
+        hint = f"oton --host {there}" if there else ""
+        return Trouble(UNREACHABLE, f"the service is not here: we are sent on to {there or 'another path'}", hint=hint)
     try:
         problem = response.json()
         detail, kind = str(problem["detail"]), str(problem.get("type", ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import http.server
 import os
 import shutil
 import socket
@@ -223,6 +224,32 @@ def test_what_answers_but_is_not_ours_is_8(tmp_path: Path) -> None:
         ran = oton({"OTON_HOST": f"http://127.0.0.1:{port}"}, tmp_path, "status")
         thread.join()
     assert (ran.code, ran.err) == (8, f"oton: http://127.0.0.1:{port}: what answers there is not Oton Pilot\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(("status",), 8), (("events", "-f"), 8), (("exec", "shop", "--", "ls"), 125)]
+)
+def test_whoever_is_sent_on_is_told_where_to_and_takes_no_token_there(
+    tmp_path: Path, words: tuple[str, ...], code: int
+) -> None:
+    class SendOn(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(308)
+            self.send_header("Location", f"https://far.example.com{self.path}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SendOn) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        ran = oton({"OTON_HOST": f"http://127.0.0.1:{server.server_port}"}, tmp_path, *words)
+        server.shutdown()
+        thread.join()
+    assert (ran.code, ran.out) == (code, ""), ran
+    assert "we are sent on to https://far.example.com\n" in ran.err
 
 
 def test_ssh_is_asked_for_dial_stdio_and_nothing_else(stage: Stage, tmp_path: Path) -> None:
