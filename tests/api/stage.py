@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from controller.api.server import ApiThread, build_api
 from controller.api.sockets import Listening, open_socket
 from controller.clock import SystemClock
 from controller.errors import Refused, Retry
+from controller.fixed import Fence, Keeper
 from controller.orders import Orders
 from controller.plan.situation import (
     Answer,
@@ -33,12 +34,14 @@ from controller.plan.situation import (
     Standing,
     Wanted,
 )
+from controller.ports import Target
 from controller.queries import ReadModel
 from controller.routing.table import AppRoutes, Rule, Table, Upstream
 from controller.spec.digest import digest_spec
 from controller.spec.model import AppSpec
 from controller.spec.parse import parse_file
 from controller.store.store import Store
+from controller.tls import Certificates
 from controller.world.model import Replica, Routing, Verdict, World
 
 DEADLINE_S = 30.0
@@ -198,6 +201,30 @@ class Publisher:
     def is_current(self) -> bool:
         return True
 
+    def publish(self, app: str, routes: AppRoutes | None) -> None:
+        self.entries.pop(app, None)
+        if routes is not None:
+            self.entries[app] = routes
+
+    def routing(self, app: str) -> Routing:
+        return Routing(published=self.entries.get(app), confirmed=self.entries.get(app))
+
+    def apps(self) -> Collection[str]:
+        return tuple(self.entries)
+
+
+class Prober:
+    """Finds every target ready."""
+
+    def __init__(self) -> None:
+        self.watched: dict[str, tuple[Target, ...]] = {}
+
+    def watch(self, app: str, targets: Collection[Target]) -> None:
+        self.watched[app] = tuple(targets)
+
+    def verdicts(self, app: str) -> Mapping[str, Verdict]:
+        return {target.replica: Verdict(ready=True) for target in self.watched.get(app, ())}
+
 
 @dataclass
 class Stage:
@@ -213,6 +240,9 @@ class Stage:
         self.directory = Directory(self.store.next_change)
         self.engine = Engine()
         self.publisher = Publisher()
+        self.certificates = Certificates(self.path / "certificates", self.clock, lambda pairs: None)
+        fence = Fence(own_ports=frozenset((3080,)))
+        self.fixed = Keeper(self.store.fixed_routes, self.publisher, Prober(), self.clock, lambda: fence)
         self.model = ReadModel()
         self.worlds: dict[str, World] = {}
         self.socket = self.path / "oton.sock"
@@ -229,6 +259,8 @@ class Stage:
             version="1.2.3",
             instance="abcdef012345",
             settings=self.settings,
+            certificates=self.certificates,
+            fixed=self.fixed,
         )
 
     @property

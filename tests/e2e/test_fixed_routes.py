@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import http.server
+import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 
-from tests.parts.service import Service
+from tests.parts.images import ensure_backend_image
+from tests.parts.service import TOP, Service, a_spec
 from tests.parts.stage import Stage
 from tests.parts.wait import free_port, wait_for
 
@@ -78,3 +85,43 @@ def test_the_api_answers_under_its_public_host_and_never_takes_a_token_in_the_cl
     wait_for(lambda: ask(service, "api.test", "/healthz").status_code != 404, 10, "the host is routed")
     assert ask(service, "api.test", "/healthz").status_code == 403
     assert ask(service, "other.test", "/healthz").status_code == 404
+
+
+@pytest.mark.timeout(120)
+def test_the_command_line_works_under_the_apis_public_host(services: Callable[..., Service], tmp_path: Path) -> None:
+    port = free_port()
+    host, far = "localhost", f"https://localhost:{port}"
+    service = services(settings={"OTON_API": f"127.0.0.1:{free_port()}", "OTON_API_HOST": host, "TLS_PORT": str(port)})
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    issued = authority.issue_cert(host)
+    chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems).decode()
+    wish = {"host": host, "cert": chain, "key": issued.private_key_pem.bytes().decode()}
+    assert service.api("POST", "/v1/certs", json=wish).status_code == 201
+    made = service.api("POST", "/v1/tokens", json={"name": "ci", "apps": ["shop"], "hosts": ["shop.test"]})
+    secret = made.json()["secret"]
+
+    def oton(*words: str, token: str = secret, place: str = far, stdin: str = "") -> tuple[int, str, str]:
+        """Run the command line as from elsewhere: its target and its authority are all that it knows."""
+        done = subprocess.run(
+            [sys.executable, "-m", "controller", "--host", place, *words],
+            env={**os.environ, "PYTHONPATH": str(TOP), "OTON_TOKEN": token, "SSL_CERT_FILE": str(tmp_path / "ca.pem")},
+            cwd=tmp_path, input=stdin, capture_output=True, text=True, timeout=90, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    wait_for(lambda: oton("status", "-o", "json")[:2] == (0, "[]\n"), 20, "the door is open")
+    code, out, err = oton("apply", "-", "-o", "json", stdin=a_spec("shop", ensure_backend_image("v1"), replicas=1))
+    assert code == 0, err
+    assert (json.loads(out)[0]["app"], json.loads(out)[0]["exit"]) == ("shop", 0)
+    assert [row["sync"] for row in json.loads(oton("status", "shop", "-o", "json")[1])] == ["synced"]
+    assert oton("exec", "shop", "--", "/bin/cat", stdin="over the proxy")[:2] == (0, "over the proxy")
+    assert oton("exec", "shop", "--", "/bin/sh", "-c", "exit 7")[0] == 7
+    assert '"text"' in oton("logs", "shop", "-o", "json")[1]
+    assert oton("rollback", "shop")[0] == 6, "there is no other release"
+    assert oton("status", "other")[0] == 7
+    assert oton("cert", "list")[0] == 7
+    assert oton("status", token="oton_guess")[0] == 7
+    assert oton("status", place=f"http://{host}:{service.port}")[0] == 8
+    assert service.oton("cert", "rm", host).returncode == 0
+    wait_for(lambda: oton("status")[0] == 8, 20, "without its certificate nobody is let in")
