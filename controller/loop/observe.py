@@ -46,7 +46,7 @@ class Ports:
     begin: Callable[[str], None] = lambda _app: None
     """Told of every pass before it looks."""
     watch: Callable[[Situation, Decision], None] = lambda _situation, _decision: None
-    """Told of every pass, before it acts."""
+    """Told of every pass once its intent is written, before it acts."""
 
 
 def observe(app: str, ports: Ports) -> Situation:

@@ -12,7 +12,7 @@ from controller.loop.failpoints import pass_point
 from controller.loop.observe import Ports, observe
 from controller.plan.decide import decide
 from controller.plan.settle import settle
-from controller.plan.situation import Decision, Done
+from controller.plan.situation import Decision, Done, Situation
 
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 30.0
@@ -34,8 +34,7 @@ def reconcile(app: str, ports: Ports) -> Again:
     situation = observe(app, ports)
     pass_point("observed")
     decision = decide(situation)
-    ports.watch(situation, decision)
-    ports.history.intend(app, decision, situation.now)  # before acting: a crash here is seen by the next pass
+    _note_down(app, situation, decision, ports)  # before acting: a crash here is seen by the next pass
     pass_point("intended")
     releases = {**situation.releases, **{r.number: r for r in decision.releases}}
     situation = replace(situation, releases=releases, memory=decision.memory)
@@ -46,6 +45,16 @@ def reconcile(app: str, ports: Ports) -> Again:
         ports.history.conclude(app, memory, done, ports.clock.now())
         pass_point("concluded")
     return _next_look(decision, done)
+
+
+def _note_down(app: str, situation: Situation, decision: Decision, ports: Ports) -> None:
+    """Write the intent and only then show it: nobody is told of a release that cannot be looked up."""
+    shown = Decision(memory=situation.memory)
+    try:
+        ports.history.intend(app, decision, situation.now)
+        shown = decision
+    finally:
+        ports.watch(situation, shown)
 
 
 def _next_look(decision: Decision, done: Sequence[Done]) -> Again:

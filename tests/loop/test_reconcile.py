@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from controller.errors import Retry
 from controller.loop.reconcile import LONGEST_WAIT_S, backoff_s
+from controller.plan.situation import Decision, Situation
 from controller.routing.table import AppRoutes
 from tests.builders import a_spec
 from tests.fakes.engine import Image
@@ -41,6 +43,33 @@ def test_a_pass_with_nothing_to_do_writes_nothing(house: House) -> None:
         calls,
         versions,
     )
+
+
+def test_what_a_pass_decided_is_shown_only_once_it_can_be_looked_up(house: House) -> None:
+    shown: list[set[int]] = []
+
+    def watch(situation: Situation, decision: Decision) -> None:
+        shown.append({one.number for one in decision.releases})
+        assert shown[-1] <= set(house.releases())
+
+    house.ports = replace(house.ports, watch=watch)
+    house.ask(a_spec())
+    house.settle()
+    assert {1} in shown
+
+
+def test_what_could_not_be_written_is_not_shown_but_the_world_is(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Decision] = []
+    house.ports = replace(house.ports, watch=lambda _situation, decision: shown.append(decision))
+    house.ask(a_spec())
+
+    def no_room(*_: object) -> None:
+        raise Retry("the disk is full")
+
+    monkeypatch.setattr(house.store, "intend", no_room)
+    with pytest.raises(Retry):
+        house.pass_once()
+    assert shown == [Decision(memory=house.memory())]
 
 
 def test_after_a_restart_of_ours_nothing_is_written_and_nothing_published(tmp_path: Path) -> None:
