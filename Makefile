@@ -13,7 +13,7 @@ TOOLS = $(IMAGES) sshd=openssh-server ssh=openssh-client git=git curl=curl
 # The slow tests look at us as a browser and as an auditor of TLS would.
 MORE_TOOLS = $(TOOLS) chromium=chromium sslscan=sslscan
 
-.PHONY: help setup demo run test e2e bench bench-proxy fuzz check fix engine engine-stop clean
+.PHONY: help setup demo run test e2e bench bench-proxy bench-api fuzz check fix engine engine-stop clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench: setup ## From a changed spec to the first answer of the new version
 
 bench-proxy: setup ## Requests a second and latency of the proxy beside its peers
 	@$(IMAGES); $(ENGINE); $(PYTHON) benchmarks/proxy.py
+
+bench-api: setup ## The list of a hundred apps
+	@$(IMAGES); $(ENGINE); $(PYTHON) benchmarks/many_apps.py
 
 fuzz: setup ## Random requests, specs and rollouts, for minutes
 	@FUZZ=10 $(PYTEST) -m "fuzz" -n 2 --dist worksteal
