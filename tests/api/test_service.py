@@ -156,6 +156,24 @@ def test_the_documentation_of_the_api_is_there(client: httpx.Client) -> None:
     assert client.get("/docs").status_code == 200
 
 
+def test_the_documentation_says_what_each_success_looks_like(client: httpx.Client) -> None:
+    paths = client.get("/v1/openapi.json").json()["paths"]
+    shown = {
+        (method, path, status): list(answer.get("content", {}))
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        for status, answer in operation["responses"].items()
+        if status != "default"
+    }
+    assert [key for key, types in shown.items() if not types] == [("delete", "/v1/apps/{app}/secrets/{key}", "204")]
+    assert {key[1]: types for key, types in shown.items() if types != ["application/json"] and types} == {
+        "/metrics": ["text/plain"],
+        "/v1/backup": ["application/gzip"],
+        "/v1/apps/{app}/logs": ["application/x-ndjson"],
+        "/v1/events": ["application/json", "text/event-stream"],
+    }
+
+
 def test_how_an_app_stands_is_the_first_word_that_applies(stage: Stage, client: httpx.Client) -> None:
     from dataclasses import replace
 
