@@ -74,6 +74,7 @@ def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) ->
     house.workers.may_act = lock.still_ours
     control = Control(control_fd, on_roster=house.publisher.set_roster, on_gone=threads.stop.set)
     house.publisher.kill = control.kill
+    house.publisher.keep_certificates_at(control.keep)
     house.publisher.on_refused = house.probes.doubt
     house.publisher.on_limit = house.inspection.note_missed
     house.inspection.wish = control.inspect

@@ -4,6 +4,7 @@ The controller's end of its channel to the supervisor.
     <- {"roster": [worker numbers]}     on every change, and once at the start
     -> {"ready": true}                  the controller has begun to act
     -> {"kill": number}                 that worker owes its confirmation for too long
+    -> {"certificates": {host: [chain, key]}}   what a worker shall be born with, while we are away too
     -> {"inspect": {app: wish}}         these apps shall have an inspector; another wish, another inspector
 
 The channel's end is the supervisor's end, and with it ours.
@@ -36,10 +37,12 @@ class Control:
         with selectors.DefaultSelector() as selector:
             selector.register(self._line, selectors.EVENT_READ)
             while not stop.is_set():
-                if not selector.select(_TICK_S):
-                    continue
+                selector.select(_TICK_S)
                 with self._lock:
+                    self._line.flush()
                     messages = self._line.receive()
+                    more = selectors.EVENT_WRITE if self._line.pending_bytes else 0
+                    selector.modify(self._line, selectors.EVENT_READ | more)
                 for message in messages:
                     if "roster" in message:
                         self._on_roster(frozenset(int(number) for number in message["roster"]))
@@ -54,6 +57,10 @@ class Control:
     def kill(self, worker: int) -> None:
         """Have a worker killed and replaced."""
         self._send({"kill": worker})
+
+    def keep(self, certificates: Mapping[str, tuple[str, str]]) -> None:
+        """Have every worker born with exactly these certificates."""
+        self._send({"certificates": {host: list(pair) for host, pair in certificates.items()}})
 
     def inspect(self, wishes: Mapping[str, str]) -> None:
         """Have exactly these apps inspected; an inspector is replaced where its wish differs from before."""

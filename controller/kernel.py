@@ -1,5 +1,5 @@
 """
-What we ask of the Linux kernel beyond the standard library: a few calls of prctl.
+What we ask of the Linux kernel beyond the standard library: a few calls of prctl, and files in memory.
 
 Elsewhere they do nothing and say so.
 """
@@ -7,6 +7,7 @@ Elsewhere they do nothing and say so.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import sys
@@ -49,3 +50,14 @@ def drop_privileges(uid: int, gid: int) -> None:
 def forbid_new_privileges() -> bool:
     """Make setuid programs and file capabilities void for this process and its children."""
     return _prctl(_NO_NEW_PRIVS, 1)
+
+
+def seal_in_memory(name: str, data: bytes) -> int | None:
+    """Return a file in memory with *data*, which nobody who gets it can change; None where there is no such thing."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(data)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+    return fd

@@ -4,7 +4,8 @@ Where workers are born: a process that pays for importing mitmproxy once and the
 It has no thread and no event loop, so a fork copies nothing half-done. It gives its rights away before it
 imports anything that could be made to misuse them. It takes one command at a time:
 
-    -> {"fork": 7} with the worker's channel as a descriptor; {"fork": 3, "inspect": "shop"} for an inspector
+    -> {"fork": 7} with descriptors: the worker's channel, and a file in memory with the certificates it begins with;
+       {"fork": 3, "inspect": "shop"} for an inspector, which gets its channel alone
     <- {"born": 7, "pid": 4711}   or   {"stillborn": 7, "why": "..."}
     <- {"died": 4711, "status": "exited with 0"}
 
@@ -29,8 +30,11 @@ from controller.lines import LineReader, render_line
 from controller.proxy.birth import Birth, parse_birth
 from controller.proxy.reach import keep_within_reach
 
-Serve = Callable[[Birth, int, socket.socket, str], None]
-"""Runs one child to its end: its birth, number and channel to the supervisor, and the app that it inspects or ""."""
+Serve = Callable[[Birth, int, socket.socket, str, int | None], None]
+"""
+Runs one child to its end: its birth, number and channel to the supervisor, the app that it inspects or "", and a file
+with certificates to begin with.
+"""
 
 NO_RIGHTS = 3
 """Exit code: the proxy user cannot be had, or cannot read the program; trying again is no use."""
@@ -73,11 +77,11 @@ def _load_worker() -> Serve:
     from controller.proxy.inspector.serve import serve_inspector  # noqa: PLC0415 - only after the rights are gone
     from controller.proxy.worker import serve_worker  # noqa: PLC0415 - as above
 
-    def serve(birth: Birth, number: int, channel: socket.socket, app: str) -> None:
+    def serve(birth: Birth, number: int, channel: socket.socket, app: str, certificates: int | None) -> None:
         if app:
             serve_inspector(birth, number, app, channel)
         else:
-            serve_worker(birth, number, channel)
+            serve_worker(birth, number, channel, certificates)
 
     return serve
 
@@ -124,24 +128,22 @@ class _Nursery:
             return False
         for message in self._reader.feed(data):
             if "fork" in message and fds:
-                self._bear(int(message["fork"]), fds.pop(0), str(message.get("inspect", "")))
+                self._bear(int(message["fork"]), fds[0], str(message.get("inspect", "")), *fds[1:2])
         for fd in fds:
             os.close(fd)
         return True
 
-    def _bear(self, number: int, channel: int, app: str) -> None:
+    def _bear(self, number: int, channel: int, app: str, certificates: int | None = None) -> None:
         try:
             pid = os.fork()
         except OSError as error:
-            os.close(channel)
             _say(self._control, {"stillborn": number, "why": str(error)})
             return
         if pid == 0:
-            self._live(number, channel, app)
-        os.close(channel)
+            self._live(number, channel, app, certificates)
         _say(self._control, {"born": number, "pid": pid})
 
-    def _live(self, number: int, channel: int, app: str) -> None:
+    def _live(self, number: int, channel: int, app: str, certificates: int | None) -> None:
         """In the child; never returns."""
         code = 1
         try:
@@ -151,7 +153,7 @@ class _Nursery:
                 os.close(fd)
             self._control.close()
             os.set_inheritable(channel, False)
-            self._serve(self._birth, number, socket.socket(fileno=channel), app)
+            self._serve(self._birth, number, socket.socket(fileno=channel), app, certificates)
             code = 0
         except BaseException:  # noqa: BLE001 - nothing may get past this line into the nursery's own code
             traceback.print_exc()

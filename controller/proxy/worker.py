@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import mmap
 import os
@@ -42,12 +43,12 @@ _PATIENCE_WITHOUT_S = 10.0
 _METER_S = 1.0
 
 
-def serve_worker(birth: Birth, number: int, channel: socket.socket) -> None:
-    """Run worker *number* to its end."""
+def serve_worker(birth: Birth, number: int, channel: socket.socket, certificates: int | None = None) -> None:
+    """Run worker *number* to its end; it begins with what the file *certificates* holds."""
     name_process(f"oton-worker-{number}")
     os.close(birth.folder)  # the working directory holds it
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Worker(birth, number).run(channel))
+        runner.run(_Worker(birth, number).run(channel, certificates))
 
 
 class _Accepting:
@@ -68,7 +69,7 @@ class _Worker:
         self.birth = birth
         self._number = number
 
-    async def run(self, channel: socket.socket) -> None:
+    async def run(self, channel: socket.socket, certificates: int | None) -> None:
         loop = asyncio.get_running_loop()
         self._lease = Lease(self.retire, lambda: self.retire(self.birth.stop_timeout_s))
         self._log = self._begin_to_log()
@@ -83,6 +84,8 @@ class _Worker:
             take_certificates=self._take_certificates,
             complain=self._log.warning,
         )
+        if certificates is not None:
+            self._take_certificates(_read(certificates))
         await loop.create_unix_connection(lambda: self._lease, sock=channel)
         loop.add_signal_handler(signal.SIGTERM, self.retire, self.birth.stop_timeout_s)
         tasks = [asyncio.ensure_future(one) for one in (self._feed.run(), self._meter())]
@@ -151,6 +154,14 @@ class _Worker:
 
     def _meter_once(self) -> None:
         self._feed.report({"kind": "meters", "counters": self._core.counters()})
+
+
+def _read(fd: int) -> Any:
+    """Return what the file holds, and close it; others share its place in it."""
+    try:
+        return json.loads(os.pread(fd, os.fstat(fd).st_size, 0) or b"{}")
+    finally:
+        os.close(fd)
 
 
 def _check_options(opts: options.Options) -> None:

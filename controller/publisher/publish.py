@@ -71,6 +71,7 @@ class Publisher:
         self._known = False
         self._past: dict[str, Any] = {}
         self._certificates: Mapping[str, tuple[str, str]] = {}
+        self._on_certificates: Callable[[Mapping[str, tuple[str, str]]], None] = _ignore
 
     # What the loop asks
 
@@ -156,6 +157,14 @@ class Publisher:
             for peer in self._peers.connected():
                 self._send(peer, self._render_certificates())
         self._server.stir()
+        self._on_certificates(certificates)
+
+    def keep_certificates_at(self, keeper: Callable[[Mapping[str, tuple[str, str]]], None]) -> None:
+        """Hand *keeper* the certificates in force, now and whenever they change."""
+        with self._lock:
+            self._on_certificates = keeper
+            certificates = self._certificates
+        keeper(certificates)
 
     # What the workers say
 
@@ -217,7 +226,7 @@ class Publisher:
         if peer.asked:
             self._send(peer, render_line({"send": "table"}))
             return
-        if self._certificates:
+        if self._certificates or peer.first is None:  # a new one may have been born with some that are gone
             # Ahead of the table: with that a new worker begins to accept, and needs them for the first handshake.
             self._send(peer, self._render_certificates())
         if version == self._ledger.table.version and peer.first is not None:

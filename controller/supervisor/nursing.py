@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.kernel import seal_in_memory
 from controller.lines import LineSocket, render_line
 from controller.proxy.birth import Birth
 from controller.settings import Settings
@@ -44,6 +47,8 @@ class Nursing:
         self.unborn: Worker | Inspector | None = None
         """The worker or inspector that was asked for last, until the nursery has answered."""
         self.generation = 1
+        self._certificates: int | None = None
+        """A file in memory with the certificates that workers are born with."""
 
     def __iter__(self) -> Any:
         return iter([one for one in (self.current, self.incoming, *self.former) if one is not None])
@@ -67,16 +72,24 @@ class Nursing:
             process = start_nursery(self._programs, birth.render(), theirs, inherited | {*birth.plain, *birth.tls})
         return Child(process, LineSocket(ours), now)
 
+    def keep(self, certificates: Mapping[str, Any]) -> None:
+        """Have every worker born with *certificates*: it needs them for its first handshake, controller or not."""
+        if self._certificates is not None:
+            os.close(self._certificates)
+        self._certificates = seal_in_memory("oton-certificates", json.dumps(certificates).encode())
+
     def fork(self, worker: Worker | Inspector, inherits: socket.socket) -> None:
         """Have *worker* forked, with the end of its channel that it inherits."""
         message: dict[str, object] = {"fork": worker.number}
+        files = [inherits.fileno()]
         if isinstance(worker, Inspector):
             message["inspect"] = worker.app
+        elif self._certificates is not None:
+            files.append(self._certificates)
         self.unborn = worker
         with inherits, contextlib.suppress(OSError):  # a nursery that has gone is seen by its end
             if self.current is not None:
-                sock = self.current.channel.sock
-                socket.send_fds(sock, [render_line(message)], [inherits.fileno()])
+                socket.send_fds(self.current.channel.sock, [render_line(message)], files)
 
     def note_birth(self, number: int, pid: int | None) -> None:
         """Take the nursery's answer."""

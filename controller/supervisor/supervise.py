@@ -298,6 +298,8 @@ class Supervisor:
     def _hear_controller(self, controller: Child, message: Mapping[str, Any]) -> None:
         if "ready" in message:
             controller.ready = self._controller_acted = True
+        if "certificates" in message:
+            self._nursing.keep(message["certificates"])
         if "inspect" in message:
             wishes = {str(app): str(wish) for app, wish in message["inspect"].items()}
             self._inspectors.take_wishes(wishes)

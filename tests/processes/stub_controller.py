@@ -36,6 +36,7 @@ def main() -> int:
     publisher = Publisher(settings.state, ring=lambda _: None, on_refused=refused.append)
     control = Control(int(sys.argv[1]), on_roster=publisher.set_roster, on_gone=stop.set)
     publisher.kill = control.kill
+    publisher.keep_certificates_at(control.keep)
     threads = [threading.Thread(target=run, args=(stop,), daemon=True) for run in (publisher.run, control.run)]
     for thread in threads:
         thread.start()

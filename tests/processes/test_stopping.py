@@ -114,6 +114,14 @@ def ask_until_refused(service) -> None:
         service.ask(timeout_s=1)
 
 
+def is_refused(shake_hands) -> bool:
+    try:
+        shake_hands()
+    except ssl.SSLError as error:
+        return error.reason == "TLSV1_UNRECOGNIZED_NAME"
+    return False
+
+
 def test_certificates_go_to_every_worker_and_to_each_that_comes_later_but_never_to_disk(start, shop):
     tls_port = free_port()
     service = start(environ={"TLS_PORT": str(tls_port)}, workers=1)
@@ -138,6 +146,24 @@ def test_certificates_go_to_every_worker_and_to_each_that_comes_later_but_never_
     os.kill(old[min(old)], signal.SIGKILL)
     until(lambda: not set(old) & set(service.workers()) and service.is_settled())
     assert shake_hands()
+
+    controller = service.status()["pid"]
+    os.kill(controller, signal.SIGSTOP)
+    try:
+        old = service.workers()
+        os.kill(old[min(old)], signal.SIGKILL)
+        until(lambda: service.said("no controller: serving from the snapshot"))
+        assert until(shake_hands), "a worker is born with them while the controller is away"
+    finally:
+        os.kill(controller, signal.SIGCONT)
+    until(service.is_settled)
+    service.order(certificates={})
+    until(lambda: is_refused(shake_hands))
+    old = service.workers()
+    os.kill(old[min(old)], signal.SIGKILL)
+    until(lambda: not set(old) & set(service.workers()) and service.is_settled())
+    assert is_refused(shake_hands), "it is born without those that are gone"
+    assert "PRIVATE KEY" not in (service.folder / "err").read_text()
     for place in service.state.rglob("*"):
         assert not place.is_file() or b"PRIVATE KEY" not in place.read_bytes()
 
