@@ -147,6 +147,9 @@ class Inspection:
                 capture.put(message)
         elif "trouble" in message:
             self._take_trouble(app, str(message["trouble"])[:80], str(message.get("error", ""))[:500])
+        elif "exhausted" in message:
+            used = f"the inspector has used up its {int(message['exhausted']) // 1024**2} MiB of memory"
+            self._write(app, "warning", f"{used} and is replaced")
         elif "ready" in message:
             names = ", ".join(str(name) for name in message["ready"])
             self._write(app, "info", f"the inspector serves with addons: {names}" if names else "the inspector serves")

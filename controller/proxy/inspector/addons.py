@@ -52,26 +52,36 @@ def explain(error: BaseException, addon: str) -> str:
         frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == f"{_FOLDER}{addon}.py"
     ]
     where = f"line {lines[-1]}: " if lines else ""
-    return f"{where}{type(error).__name__}: {error}"[:500]
+    return f"{where}{type(error).__name__}: {error}".removesuffix(": ")[:500]
 
 
-class AddonErrors(logging.Handler):
-    """Finds in mitmproxy's log what addons raised while they served."""
+class AddonErrors(logging.Filter):
+    """
+    Finds in what is logged the errors that addons raised: they are told, and each is logged no oftener than that.
 
-    def __init__(self, names: Iterable[str], tell: Tell) -> None:
-        super().__init__(logging.ERROR)
+    *exhausted* is called when there was no memory left, whoever asked for it.
+    """
+
+    def __init__(self, names: Iterable[str], tell: Tell, exhausted: Callable[[], None]) -> None:
+        super().__init__()
         self._names = tuple(names)
         self._tell = tell
+        self._exhausted = exhausted
         self._told: dict[str, float] = {}
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Tell of an error in one of ours."""
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell of an error in one of ours; say whether the record is to be logged."""
         error = record.exc_info[1] if record.exc_info else None
         if error is None:
-            return
+            return True
+        if isinstance(error, MemoryError):
+            self._exhausted()
         files = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
         name = next((one for one in self._names if f"{_FOLDER}{one}.py" in files), "")
         now = monotonic()
-        if name and now - self._told.get(name, -_TELL_S) >= _TELL_S:
+        if name and now - self._told.get(name, -_TELL_S) < _TELL_S:
+            return False  # an error at each request would be a traceback at each request
+        if name:
             self._told[name] = now
             self._tell(name, explain(error, name))
+        return True

@@ -5,6 +5,7 @@ The line to the controller's desk for inspectors, by which addons come and captu
       {"hello": {"app", "number", "pid"}}
       {"ready": [addons that were loaded]}
       {"trouble": addon, "error": text}          an addon raised
+      {"exhausted": bytes}                       all the memory that it may have is used up; it ends
       {"captured": number, "entry": {...}}       one flow, credentials masked
       {"captured": number, "full": true}         no more has room
       {"captured": number, "refused": why}       the filter cannot be read

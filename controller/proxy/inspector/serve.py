@@ -42,6 +42,12 @@ MEMORY_BYTES = 384 * 1024**2
 ALIVE_S = 0.4
 """Between two signs of life."""
 
+EXHAUSTED_S = 2.0
+"""How long one without memory may take to end what it has open."""
+
+_RESERVE_BYTES = 8 * 1024**2
+"""Given back when there is no memory left, so that the end itself does not fail for want of it."""
+
 _EMPTY_S = 0.1
 _PAGE_BYTES = resource.getpagesize()
 
@@ -91,6 +97,7 @@ class _Inspector:
         self._limit_s = birth.stop_timeout_s
         self._draft = FOLDER / f".{app}-{os.getpid()}"
         self._inode = 0
+        self._reserve = bytearray(_RESERVE_BYTES)
 
     async def run(self, channel: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -114,6 +121,13 @@ class _Inspector:
         """Take nothing new, end what is open within *limit_s*, then go."""
         self._limit_s = limit_s
         self._retired.set()
+
+    def _give_up(self) -> None:
+        """End for want of memory: what was taken once does not come back, and a successor has all of it again."""
+        if self._reserve:
+            self._reserve = bytearray()
+            self._desk.tell({"exhausted": MEMORY_BYTES})
+            self.retire(EXHAUSTED_S)
 
     def listens(self) -> None:
         """Be found by the lane, in place of who was found before."""
@@ -160,7 +174,9 @@ class _Inspector:
             validate_inbound_headers=True, store_streamed_bodies=False, http2=False, http3=False, rawtcp=False,
         )  # fmt: skip
         self._names = load_addons(sources, proxy, self._tell_trouble)
-        logging.getLogger("mitmproxy").addHandler(AddonErrors(self._names, self._tell_trouble))
+        errors = AddonErrors(self._names, self._tell_trouble, self._give_up)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(errors)
         proxy.addons.add(Last(), self._recorder, _Listening(self))  # type: ignore[no-untyped-call]
         check_options(opts)
         layers.listen_on(self._bind())
