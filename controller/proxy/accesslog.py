@@ -50,9 +50,15 @@ def render_line(told: Told, seconds: float, upstream: str | None) -> bytes:
     return line.encode()
 
 
-def render_refusal(name: str, client: str, status: int, why: str) -> bytes:
-    """Return the log line of bytes that were no request."""
-    entry = {"time": round(time(), 3), "id": name, "client": client, "status": status, "app": None, "why": why}
+def render_refusal(name: str, client: str, data: bytes, status: int, why: str, *, shows_query: bool) -> bytes:
+    """Return the log line of a request that could not be read; of *data* it shows where the first line begins."""
+    line = data[:_TEXT_LENGTH].partition(b"\r\n")[0]
+    if not shows_query:
+        line = line.partition(b"?")[0]
+    entry = {
+        "time": round(time(), 3), "id": name, "client": client, "line": line.decode("latin-1"), "status": status,
+        "app": None, "why": why,
+    }  # fmt: skip
     return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
 
 

@@ -39,6 +39,7 @@ class Exchange(Answering):
         if pool is not None:
             self.app.eject(pool, why, monotonic())
         self._attempts += 1
+        self.failed = pool
         self._leave_pool()
         if self._asked_old:
             self.refuse(404)
@@ -118,7 +119,7 @@ class Exchange(Answering):
 
     def _try_again(self, *, free: bool = False) -> None:
         """Ask another replica where that is allowed, else answer 502."""
-        pool = self.pool
+        pool = self.failed = self.pool
         self._leave_pool()
         if self._asked_old:
             self.refuse(404)

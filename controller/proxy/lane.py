@@ -211,7 +211,7 @@ class Client(asyncio.Protocol):
         elif self._lingering or self._transport.is_closing() or not self._buffer:
             self._transport.abort()
         else:
-            self._refuse(BadMessage("headers took too long", 408))
+            self._refuse(BadMessage("headers took too long", 408), self._buffer)
 
     def _check_reader(self, now: float) -> None:
         limits = self.core.limits
@@ -244,8 +244,8 @@ class Client(asyncio.Protocol):
                     break
                 data = self._begin(head, data)
             except (BadMessage, BadTarget) as error:
-                data = b""
-                self._refuse(error)
+                refused, data = data, b""
+                self._refuse(error, refused)
         self._pumping = False
         self._buffer = data
         if data and self._exchange is None:
@@ -278,7 +278,7 @@ class Client(asyncio.Protocol):
             self._head_due = monotonic() + self.core.limits.header_s
             self.core.wheel.arm(self, self._head_due)
 
-    def _refuse(self, error: BadMessage | BadTarget) -> None:
+    def _refuse(self, error: BadMessage | BadTarget, data: bytes) -> None:
         """Answer a request that could not be read; nothing else on this connection is read as one."""
         bad = error if isinstance(error, BadMessage) else BadMessage(str(error))
         self.closing = True
@@ -286,7 +286,8 @@ class Client(asyncio.Protocol):
         self.write(render_answer(bad.status, name, close=True))
         self.core.meter.count("", 0, bad.status, 0.0, 0, 0)
         if self.core.access_log is not None:
-            self.core.access_log(render_refusal(name, self.address, bad.status, bad.why))
+            shown = self.core.log_query
+            self.core.access_log(render_refusal(name, self.address, data, bad.status, bad.why, shows_query=shown))
         self._part(clean=False)
 
     def _part(self, *, clean: bool) -> None:

@@ -40,6 +40,8 @@ class Visit(Request, Taker, Open, Held):
     app: App
     rule: Rule
     pool: Pool | None = None
+    failed: Pool | None = None
+    """The replica that failed it last, for the log of what no replica answered."""
     link: Link | None = None
     detour: Detour | None = None
     """The inspector that the link leads to; None: it leads to the replica."""
@@ -149,6 +151,7 @@ class Visit(Request, Taker, Open, Held):
         else:
             core.meter.count("", 0, self.status, seconds, self.bytes_in, self.bytes_out)
         if core.access_log is not None:
+            pool = pool or self.failed
             core.access_log(render_line(self, seconds, pool.upstream.id if pool is not None else None))
 
     def _leave_pool(self) -> None:

@@ -73,3 +73,13 @@ def test_whatever_a_client_sends_a_log_line_is_json(lane: Lane) -> None:
             caller.reply()
     wait_for(lambda: len(lane.log) == 4)
     assert [entry.get("path") for entry in lane.log if entry["status"] == 200] == ['/"', "/{}%22", "/'"]
+
+
+def test_the_log_shows_where_a_refused_request_began_and_not_its_query(lane: Lane) -> None:
+    lane.serve()
+    for line in (b"GET /a%2Fb?secret=1 HTTP/1.1", b"\x16\x03\x01 hello", b"GET /" + b"x" * 1000 + b" HTTP/9.9"):
+        with Caller(lane.port) as caller:
+            caller.send(line + b"\r\nHost: a\r\n\r\n")
+            assert caller.reply().status in (400, 505)
+    shown = [entry["line"] for entry in wait_for(lambda: len(lane.log) == 3 and lane.log)]
+    assert shown == ["GET /a%2Fb", "\x16\x03\x01 hello", "GET /" + "x" * 251]

@@ -51,6 +51,24 @@ def test_a_reset_is_retried_elsewhere_only_where_that_is_safe(lane: Lane, method
     raise AssertionError("the bad replica was never asked")
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_log_names_the_replica_for_which_a_request_failed(lane: Lane, method: str) -> None:
+    lane.serve(resets)
+    with Caller(lane.port) as caller:
+        assert caller.get(method=method).status == 502
+    [entry] = wait_for(lambda: lane.log)
+    assert (entry["upstream"], entry["release"], entry["why"]) == ("b0", 1, "reset")
+
+
+def test_the_log_names_the_replica_that_could_not_be_reached(lane: Lane) -> None:
+    lane.take(an_app(Backend("dead", free_port())))
+    with Caller(lane.port) as caller:
+        assert caller.get().status == 502
+    [entry] = wait_for(lambda: lane.log)
+    assert entry["upstream"] == "dead"
+    assert entry["why"].startswith("connect: ")
+
+
 def test_a_put_whose_body_is_too_long_to_keep_is_not_retried(lane: Lane) -> None:
     async def reads_and_resets(visit: Visit) -> None:
         await visit.head()
