@@ -50,10 +50,17 @@ def print_explained(row: dict[str, Any]) -> None:
         out(f"  {row['why']}: the answer is {row['answer']}")
         return
     out(f"  rule: {row['why']}")
-    release = f"release {row['release']}" if row["release"] is not None else "no release that serves"
-    out(f"  app {row['app']}, {release}: {row['answer']}")
+    out(f"  {_owner(row)}: {row['answer']}")
     for one in row["upstreams"]:
-        out(f"  {cell(one, 'address')}  {one['weight']:g}%  release {one['release']}")
+        release = f"  release {one['release']}" if one["release"] else ""
+        out(f"  {cell(one, 'address')}  {one['weight']:g}%{release}")
+
+
+def _owner(row: dict[str, Any]) -> str:
+    fixed = row["app"].removeprefix("fixed:")
+    if fixed != row["app"]:
+        return f"fixed route {fixed}"
+    return f"app {row['app']}, " + (f"release {row['release']}" if row["release"] else "no release that serves")
 
 
 def doctor(output: Output = "table") -> int:

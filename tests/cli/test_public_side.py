@@ -155,7 +155,10 @@ def test_a_fixed_route_stands_in_the_table_and_explains_itself(stage: Stage, oto
         assert "old.example.com" in oton("routes").out
         explained = oton("routes", "explain", "http://old.example.com/files/x", "-o", "json")
         assert (explained.code, explained.json["found"], explained.json["app"]) == (0, True, "fixed:legacy")
-        assert "10.0.0.7:8080" in oton("routes", "explain", "http://old.example.com/files").out
+        told = oton("routes", "explain", "http://old.example.com/files").out
+        assert "  fixed route legacy: " in told
+        assert "  10.0.0.7:8080  " in told
+        assert "release" not in told
         assert client.delete("/v1/routes/legacy").status_code == 200
         stage.fixed.look()
         assert not [one for one in oton("routes", "-o", "json").json if one["app"] == "fixed:legacy"]
