@@ -12,6 +12,20 @@ from controller.api.auth import Who
 
 PATH = "/v1/openapi.json"
 
+SCHEME = {"type": "http", "scheme": "bearer", "description": "An AppToken: oton token create. None on the Unix socket."}
+OPEN = ("/healthz", "/readyz")
+"""What needs no token."""
+
+
+def with_security(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with how a client says who it is."""
+    paths = document["paths"] | {
+        path: {method: {**operation, "security": []} for method, operation in document["paths"][path].items()}
+        for path in OPEN
+    }
+    components = {**document.get("components", {}), "securitySchemes": {"token": SCHEME}}
+    return {**document, "paths": paths, "components": components, "security": [{"token": []}]}
+
 
 def build_router() -> APIRouter:
     """Return the OpenAPI document and its page."""
@@ -19,8 +33,7 @@ def build_router() -> APIRouter:
 
     @router.get(PATH)
     def openapi(request: Request, _: Who) -> dict[str, Any]:
-        document: dict[str, Any] = request.app.openapi()
-        return document
+        return with_security(request.app.openapi())
 
     @router.get("/docs", response_class=HTMLResponse)
     async def docs(_: Who) -> HTMLResponse:

@@ -144,6 +144,12 @@ def test_doctor_says_how_to_mend(client: httpx.Client) -> None:
 
 def test_the_documentation_of_the_api_is_there(client: httpx.Client) -> None:
     document = client.get("/v1/openapi.json").json()
+    assert document["security"] == [{"token": []}]
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert [path for path, found in document["paths"].items() if found.get("get", {}).get("security") == []] == [
+        "/healthz",
+        "/readyz",
+    ]
     paths = set(document["paths"])
     for path in (
         "/v1/apps", "/v1/apps/{app}", "/v1/apps/{app}/spec", "/v1/apps/{app}/releases",
