@@ -215,7 +215,7 @@ def follow_all(
         pause(LOOK_S)
 
 
-def bear(look: Callable[[], End | None], limit_s: float, pause: Callable[[float], None]) -> End | None:
+def bear[T](look: Callable[[], T], limit_s: float, pause: Callable[[float], None]) -> T:
     """Return what *look* returns, trying again while the service is away; raises Trouble once that lasts too long."""
     for attempt in Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, Trouble) and error.code == UNREACHABLE),
@@ -226,7 +226,7 @@ def bear(look: Callable[[], End | None], limit_s: float, pause: Callable[[float]
     ):
         with attempt:
             return look()
-    return None
+    raise AssertionError("the last attempt returns or raises")
 
 
 def find_answer(client: Client, app: str, change: int, view: dict[str, Any]) -> dict[str, Any] | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from controller.cli.client import Client, app_path
+from controller.cli.follow import AWAY_S, bear
 from controller.cli.options import AppName, Output, target
 from controller.cli.show import age, cell, out, paint, print_data, print_line, print_rows, print_table, render_span, say
 
@@ -71,7 +73,8 @@ def watch_status(client: Client, app: str | None, output: Any) -> None:
     before: dict[Any, Any] = {}
     shown = ""
     while True:
-        rows = load(client, app)
+        # Once it has begun, a restart of the service is something to watch and no reason to end.
+        rows = bear(partial(load, client, app), AWAY_S, time.sleep) if before or shown else load(client, app)
         if output == "table":
             now = repr([strip(row) for row in rows])
             if now != shown:

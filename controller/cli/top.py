@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from controller.cli.client import Client
+from controller.cli.follow import AWAY_S, bear
 from controller.cli.options import Output, target
-from controller.cli.show import cell, out, print_data, print_line, print_table, say
+from controller.cli.show import cell, print_data, print_line, print_table, say
 from controller.cli.status import clear_screen
 from controller.cli.trouble import OK
 
@@ -39,7 +41,7 @@ def top(
         try:
             while True:
                 time.sleep(SPAN_S)
-                now = client.get("/v1/top")
+                now = bear(partial(client.get, "/v1/top"), 0.0 if once else AWAY_S, time.sleep)
                 show(compare(before, now), output, once=once)
                 if once:
                     return OK
@@ -62,8 +64,13 @@ def show(rows: list[dict[str, Any]], output: Any, *, once: bool) -> None:
     if not rows:
         say("no requests yet")
         return
-    print_table([[cell(prepare(row), key) for key in COLUMNS.values()] for row in rows], list(COLUMNS))
-    out("")
+    print_table([[cell(prepare(row), key) for key in COLUMNS.values()] for row in busy(rows)], list(COLUMNS))
+
+
+def busy(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of each app's newest release, and of former ones while they have something to do."""
+    newest = {row["app"]: row["release"] for row in rows}  # by app and release, so the last one stays
+    return [row for row in rows if row["release"] == newest[row["app"]] or row["per_s"] or row["open"] or row["held"]]
 
 
 def compare(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
