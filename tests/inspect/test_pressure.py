@@ -48,7 +48,9 @@ def events(stage: Stage) -> list[str]:
     return [row["text"] for row in rows]
 
 
-@pytest.mark.parametrize("eater", [AT_ONCE, BIT_BY_BIT], ids=["at-once", "bit-by-bit"])
+@pytest.mark.parametrize(
+    "eater", [pytest.param(AT_ONCE, id="at-once"), pytest.param(BIT_BY_BIT, id="bit-by-bit", marks=pytest.mark.slow)]
+)
 def test_an_inspector_whose_addon_eats_memory_is_replaced_and_no_request_is_lost(service: Service, eater: str) -> None:
     other = Stage(service, "other")
     other.deploy()
