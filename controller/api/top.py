@@ -27,11 +27,9 @@ def build_router(parts: Parts) -> APIRouter:
 
 
 def sum_rows(counters: Any) -> list[Row]:
-    """Return one row for each app and release: its status classes added up, and what is open now."""
+    """Return one row for each app and release (app "": what no route took), all status classes added up."""
     found: dict[tuple[str, int], Row] = {}
     for row in counters.get("requests", ()):
-        if not row["app"]:
-            continue
         key = (row["app"], row["release"])
         into = found.setdefault(key, empty_row(*key, len(row["buckets"])))
         into["requests"] += row["count"]

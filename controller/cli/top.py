@@ -35,7 +35,7 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Print one second's figures and end.")] = False,
     output: Output = "table",
 ) -> int:
-    """Show live requests, errors (5xx) and latency per app and release; Ctrl-C ends it."""
+    """Show live requests, errors (5xx) and latency per app and release (-: no route, no replica); Ctrl-C ends it."""
     with Client(target()) as client:
         before = client.get("/v1/top")
         try:
@@ -87,7 +87,7 @@ def compare_row(old: dict[str, Any] | None, row: dict[str, Any], bounds: list[fl
     buckets = [max(0, one - two) for one, two in zip(row["buckets"], past["buckets"], strict=True)]
     errors = max(0, row["errors"] - past["errors"])
     return {
-        "app": row["app"],
+        "app": row["app"] or None,
         "release": row["release"] or None,
         "per_s": round(count / span_s, 1),
         "error_rate": round(errors / count, 4) if count else 0.0,

@@ -139,7 +139,7 @@ def test_top_shows_what_happened_between_two_looks(stage: Stage, oton: Oton, mon
     assert row["per_s"] > 0
 
 
-def test_top_leaves_out_former_releases_that_have_nothing_to_do(
+def test_top_shows_what_no_route_took_and_leaves_out_former_releases_that_have_nothing_to_do(
     stage: Stage, oton: Oton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def counted(*counts: int) -> dict[str, object]:
@@ -147,13 +147,14 @@ def test_top_leaves_out_former_releases_that_have_nothing_to_do(
         rows = [
             row | {"release": release, "count": count, "buckets": [count, 0]} for release, count in enumerate(counts)
         ]
-        return {"requests": rows, "bounds": [0.01], "active": []}
+        lost = row | {"app": "", "class": 4, "release": 0, "count": 7, "buckets": [7, 0]}
+        return {"requests": [lost, *rows], "bounds": [0.01], "active": []}
 
     looks = iter([counted(1, 10, 20, 30), counted(1, 10, 25, 30)])
     monkeypatch.setattr(stage.publisher, "counters", lambda: next(looks))
     monkeypatch.setattr("controller.cli.top.SPAN_S", 0.01)
     lines = oton("top", "--once").out.splitlines()
-    assert [line.split()[:2] for line in lines] == [["APP", "RELEASE"], ["alpha", "2"], ["alpha", "3"]]
+    assert [line.split()[:2] for line in lines] == [["APP", "RELEASE"], ["-", "-"], ["alpha", "2"], ["alpha", "3"]]
 
 
 def test_watching_prints_one_object_a_line(stage: Stage, tmp_path: Path) -> None:
