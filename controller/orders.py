@@ -80,9 +80,11 @@ class Orders:
         """
 
         def act() -> Accepted:
+            at = self._clock.now()
             uploaded = self._directory.upload(app, data, by)
-            # The order comes second, so that whoever looks it up finds the file that it speaks of.
-            order = self._store("apply", app, by, digest=uploaded.digest)
+            # The order comes second, so that whoever looks it up finds the file that it speaks of. What a pass made of
+            # the file meanwhile is the order's own: it is from before it.
+            order = self._store("apply", app, by, digest=uploaded.digest, at=at)
             return Accepted(app=app, change=order.id, file=uploaded.file, digest=uploaded.digest)
 
         return self._audited("apply", app, by, act)
@@ -145,10 +147,10 @@ class Orders:
         on: bool = False,
         message: str = "",
         digest: str = "",
+        at: Instant | None = None,
     ) -> Order:
-        order = Order(
-            id=0, app=app, verb=verb, by=by, at=self._clock.now(), to=to, on=on, message=message, digest=digest
-        )
+        at = at or self._clock.now()
+        order = Order(id=0, app=app, verb=verb, by=by, at=at, to=to, on=on, message=message, digest=digest)
         stored = self._book.order(order)
         self._ring(app)
         return stored

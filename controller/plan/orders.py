@@ -78,12 +78,22 @@ def _apply(p: Picture, order: Order) -> Decision | None:
         if not memory.rollout.failing:
             return _say(p, order, "release", release=target.number)
         return None
+    if (failed := p.release(memory.failed)) is not None and _is_its_own(order, failed):
+        return _say(p, order, "release", release=failed.number)
     live = p.live
     if live is None or live.digest != wanted.digest or target is not None:
         spec = wanted.spec
         reason = explain(live.spec if live else None, spec)
         return _with(p, order, begin(p, Start(spec=spec, digest=wanted.digest, reason=reason, by=order.by)))
     return _check_image(p, order, live)
+
+
+def _is_its_own(order: Order, failed: Release) -> bool:
+    """Say whether the release was begun by the order's own upload, whose file was seen before the order itself."""
+    begun = failed.started
+    if begun is None or order.at is None or failed.digest != order.digest:
+        return False
+    return begun.boot == order.at.boot and begun.steady >= order.at.steady
 
 
 def _misplaced(p: Picture, order: Order) -> Decision | None:

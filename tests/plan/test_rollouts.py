@@ -473,3 +473,18 @@ def test_a_passed_deadline_of_an_empty_slot_does_not_keep_the_loop_busy() -> Non
         passes += 1
         assert passes < 40, outside.story[-10:]
     assert outside.situation.memory.failed == 1
+
+
+@pytest.mark.parametrize(("late_s", "release"), [(-5.0, 1), (5.0, 2)])
+def test_a_release_that_failed_before_its_own_order_was_stored_is_not_tried_twice(late_s: float, release: int) -> None:
+    outside = Outside()
+    begun = outside.situation.now
+    outside.ask(a_spec(image="gone:1"))
+    outside.settle_down()
+    wanted = outside.situation.standing.wanted
+    assert wanted is not None
+    assert outside.situation.memory.failed == 1
+    order = Order(id=9, app="shop", verb="apply", by="kim", at=begun.later(late_s), digest=wanted.digest)
+    outside.situation = replace(outside.situation, orders=(order,))
+    decision = decide(outside.situation)
+    assert [(a.order, a.result, a.release) for a in decision.answers] == [(9, "release", release)]
