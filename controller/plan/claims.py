@@ -169,27 +169,37 @@ class _Book:
         return app in movers or app in self.moved
 
     def _largest(self, rest: Iterable[str]) -> frozenset[str]:
-        movers = set(rest)
-        while movers:
-            stuck = {app for app in movers if self._is_stuck(app, movers)} or self._losers(movers)
-            if not stuck:
+        some = set(rest)
+        while some:
+            movers, winners = set(some), set[str]()
+            while movers:
+                stuck = {app for app in movers if self._is_stuck(app, movers)}
+                if not stuck:
+                    lost = self._losers(movers)
+                    stuck, winners = set(lost), winners | set(lost.values())
+                if not stuck:
+                    return frozenset(movers)
+                movers -= stuck
+            if not winners:
                 break
-            movers -= stuck
-        return frozenset(movers)
+            # An earlier name that cannot move itself keeps nobody waiting.
+            some.discard(min(winners))
+        return frozenset()
 
     def _is_stuck(self, app: str, movers: Collection[str]) -> bool:
         return any(self._keeper(claim, movers, app) not in {None, app} for claim in self._asked[app])
 
-    def _losers(self, movers: Collection[str]) -> set[str]:
-        """Return those who ask for what nobody has and an earlier name asks for too."""
+    def _losers(self, movers: Collection[str]) -> Mapping[str, str]:
+        """Return those who ask for what nobody has and an earlier name asks for too, each with that name."""
         first: dict[Claim, str] = {}
         for app in sorted(movers):
             for claim in self._asked[app]:
                 first.setdefault(claim, app)
         return {
-            app
+            app: first[claim]
             for app in movers
-            if any(first[claim] != app and self._keeper(claim, movers, app) is None for claim in self._asked[app])
+            for claim in sorted(self._asked[app], reverse=True)
+            if first[claim] != app and self._keeper(claim, movers, app) is None
         }
 
 

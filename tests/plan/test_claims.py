@@ -229,6 +229,17 @@ def test_every_waiting_app_moves_once_all_is_free(world: tuple[dict[str, Claims]
         assert grant_claims({app: asked[app]}, Holdings()).moved == {app}
 
 
+def test_an_earlier_name_that_cannot_move_does_not_keep_two_from_an_exchange():
+    # a and d exchange u and w; c, an earlier name than d, wants w as well, and v, which b lets go.
+    u, v, w = Claim("u"), Claim("v"), Claim("w")
+    has = {"a": frozenset({w}), "b": frozenset({v}), "d": frozenset({u})}
+    asked = {"a": frozenset({u}), "b": frozenset[Claim](), "c": frozenset({v, w}), "d": frozenset({w})}
+    grants = grant_claims(asked, Holdings(wanted=has, live=has, owners={u: "d", v: "b", w: "a"}))
+    assert grants.moved == {"a", "b", "d"}
+    assert frozenset({"a", "d"}) in grants.together
+    assert grants.waiting.keys() == {"c"}
+
+
 @given(worlds())
 def test_a_second_look_grants_nothing_new(world: tuple[dict[str, Claims], Holdings]):
     asked, before = world
