@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.plan.claims import (
@@ -19,6 +19,9 @@ from controller.plan.claims import (
 )
 from controller.routing.table import AppRoutes, Rule
 from controller.spec.model import AppSpec
+from tests.parts.effort import examples
+
+pytestmark = pytest.mark.fuzz
 
 
 def some(text: str) -> Claims:
@@ -147,6 +150,8 @@ def test_foreign_claims_are_those_of_others():
 
 NAMES = "abcdef"
 SOME_NAMES = st.sets(st.sampled_from(NAMES))
+many = settings(max_examples=examples(100), deadline=None)
+
 CLAIMS = st.frozensets(st.sampled_from([Claim(host) for host in "uvwxyz"]), max_size=4)
 
 
@@ -176,6 +181,7 @@ def shuffled(items: Mapping[str, Claims], seed: int) -> dict[str, Claims]:
     return {key: items[key] for key in order}
 
 
+@many
 @given(worlds(), SOME_NAMES)
 def test_no_claim_is_granted_to_two_or_to_one_while_another_keeps_it(
     world: tuple[dict[str, Claims], Holdings], patient: set[str]
@@ -190,6 +196,7 @@ def test_no_claim_is_granted_to_two_or_to_one_while_another_keeps_it(
                 assert before.owners[claim] == app, "only what was given away earlier may still be live elsewhere"
 
 
+@many
 @given(worlds(), SOME_NAMES)
 def test_specs_in_force_never_share_a_claim(world: tuple[dict[str, Claims], Holdings], patient: set[str]):
     asked, before = world
@@ -199,6 +206,7 @@ def test_specs_in_force_never_share_a_claim(world: tuple[dict[str, Claims], Hold
     assert not set(owned) & {claim for claims in before.fixed.values() for claim in claims}
 
 
+@many
 @given(worlds(), st.integers(0, 9))
 def test_the_order_of_names_in_the_input_changes_nothing(world: tuple[dict[str, Claims], Holdings], seed: int):
     asked, before = world
@@ -211,6 +219,7 @@ def test_the_order_of_names_in_the_input_changes_nothing(world: tuple[dict[str, 
     assert grant_claims(shuffled(asked, seed), other) == grant_claims(asked, before)
 
 
+@many
 @given(worlds(), SOME_NAMES)
 def test_nobody_waits_without_another_who_has_it(world: tuple[dict[str, Claims], Holdings], patient: set[str]):
     asked, before = world
@@ -222,6 +231,7 @@ def test_nobody_waits_without_another_who_has_it(world: tuple[dict[str, Claims],
         assert all(owner != app and owner in {*after.wanted, *before.live, *before.fixed} for _, owner in places)
 
 
+@many
 @given(worlds())
 def test_every_waiting_app_moves_once_all_is_free(world: tuple[dict[str, Claims], Holdings]):
     asked, before = world
@@ -240,6 +250,7 @@ def test_an_earlier_name_that_cannot_move_does_not_keep_two_from_an_exchange():
     assert grants.waiting.keys() == {"c"}
 
 
+@many
 @given(worlds())
 def test_a_second_look_grants_nothing_new(world: tuple[dict[str, Claims], Holdings]):
     asked, before = world
