@@ -168,6 +168,7 @@ def own_address(family: socket.AddressFamily, far: str) -> str:
     return "" if ipaddress.ip_address(found).is_loopback else found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("family", "far"), [(socket.AF_INET, "203.0.113.1"), (socket.AF_INET6, "2001:db8::1")], ids=["IPv4", "IPv6"]
