@@ -8,10 +8,15 @@ put something into goes through the encoder once, and is remembered.
 from __future__ import annotations
 
 import json
+import re
 from time import time
 from typing import Protocol
 
 from controller.proxy.framing import Fields
+
+_LINE_END = re.compile(rb"[\r\n]")
+_REQUEST_LINE = re.compile(rb"[A-Z]+ ")
+_STRANGE_LENGTH = 8
 
 
 class Told(Protocol):
@@ -52,7 +57,11 @@ def render_line(told: Told, seconds: float, upstream: str | None) -> bytes:
 
 def render_refusal(name: str, client: str, data: bytes, status: int, why: str, *, shows_query: bool) -> bytes:
     """Return the log line of a request that could not be read; of *data* it shows where the first line begins."""
-    line = data[:_TEXT_LENGTH].partition(b"\r\n")[0]
+    # To whatever could be read as its end, and of what is no request line only enough to tell what it was: what follows
+    # may be a header that opens a door.
+    line = _LINE_END.split(data[:_TEXT_LENGTH], maxsplit=1)[0]
+    if not _REQUEST_LINE.match(line):
+        line = line[:_STRANGE_LENGTH]
     if not shows_query:
         line = line.partition(b"?")[0]
     entry = {

@@ -13,6 +13,8 @@ import os
 import ssl
 from collections.abc import Iterator
 
+from controller.kernel import seal_in_memory
+
 _MODEST_SINCE = (3, 5)
 """From here on OpenSSL's own list ends at ffdhe3072, and has post-quantum groups that ours would take away."""
 
@@ -29,13 +31,13 @@ Groups = X25519:P-256:P-384:P-521:X448
 @contextlib.contextmanager
 def limit_groups() -> Iterator[tuple[dict[str, str], frozenset[int]]]:
     """Yield the environment and the descriptors that a process must start with to agree to these groups alone."""
-    if ssl.OPENSSL_VERSION_INFO[:2] >= _MODEST_SINCE or not hasattr(os, "memfd_create"):
+    modest = ssl.OPENSSL_VERSION_INFO[:2] >= _MODEST_SINCE
+    # No file on a disk: the nursery loads OpenSSL as a user who may not be able to read ours.
+    number = None if modest else seal_in_memory("openssl.cnf", _CONFIGURATION)
+    if number is None:
         yield {}, frozenset()
         return
-    # No file: the nursery loads OpenSSL as a user who may not be able to read ours.
-    number = os.memfd_create("openssl.cnf", os.MFD_CLOEXEC)
     try:
-        os.write(number, _CONFIGURATION)
         yield {"OPENSSL_CONF": f"/proc/self/fd/{number}"}, frozenset((number,))
     finally:
         os.close(number)

@@ -113,6 +113,23 @@ def test_a_host_is_served_over_https_and_its_certificate_replaced_under_load(
     assert service.oton("cert", "rm", stage.host).returncode == 6
 
 
+def serve_beyond_loopback(service: Service, place: str, subject: str, pair: tuple[str, str]) -> None:
+    """Start a stopped service with its API at *place*: refused without a certificate for *subject*, served with one."""
+    service.settings["OTON_API"] = place
+    refused = service.oton("serve")
+    assert refused.returncode == 2
+    assert f'OTON_API: found "{place}"' in refused.stderr
+    assert f"no certificate for {subject} is in force" in refused.stderr
+    assert f"oton cert add {subject} --cert" in refused.stderr
+    del service.settings["OTON_API"]
+    service.start()
+    added = service.oton("cert", "add", subject, "--cert", pair[0], "--key", pair[1])
+    assert added.returncode == 0, added.stderr
+    service.stop()
+    service.settings["OTON_API"] = place
+    service.start()
+
+
 @pytest.mark.timeout(120)
 def test_beyond_loopback_the_api_speaks_tls_by_its_hosts_certificate_or_is_not_started(
     services: Callable[..., Service], tmp_path: Path
@@ -126,18 +143,7 @@ def test_beyond_loopback_the_api_speaks_tls_by_its_hosts_certificate_or_is_not_s
     assert token.returncode == 0, token.stderr
     service.stop()
 
-    service.settings["OTON_API"] = f"{host}:{port}"
-    refused = service.oton("serve")
-    assert refused.returncode == 2
-    assert f"no certificate for {host} is in force" in refused.stderr
-    assert f"oton cert add {host}" in refused.stderr
-    del service.settings["OTON_API"]
-    service.start()
-    assert service.oton("cert", "add", host, "--cert", cert, "--key", key).returncode == 0
-    service.stop()
-    service.settings["OTON_API"] = f"{host}:{port}"
-    service.start()
-
+    serve_beyond_loopback(service, f"{host}:{port}", host, (cert, key))
     first = serial(port, host, trust)
     with httpx.Client(verify=trust, base_url=f"https://127.0.0.1:{port}", headers={"Host": host}) as client:
 
@@ -189,20 +195,7 @@ def test_an_address_beyond_loopback_is_served_with_tls_by_a_certificate_for_it(
     (tmp_path / "token").write_text(json.loads(made.stdout)["secret"])
     service.stop()
 
-    service.settings["OTON_API"] = place
-    refused = service.oton("serve")
-    assert refused.returncode == 2
-    assert f'OTON_API: found "{place}"' in refused.stderr
-    assert f"oton cert add {address} --cert" in refused.stderr
-    del service.settings["OTON_API"]
-    service.start()
-    cert, key = save(tmp_path, authority, address, "one")
-    added = service.oton("cert", "add", address, "--cert", cert, "--key", key)
-    assert added.returncode == 0, added.stderr
-    service.stop()
-    service.settings["OTON_API"] = place
-    service.start()
-
+    serve_beyond_loopback(service, place, address, save(tmp_path, authority, address, "one"))
     words = ("--token-file", str(tmp_path / "token"), "--ca", str(tmp_path / "ca.pem"))
     assert service.oton("context", "add", "far", f"https://{place}", *words).returncode == 0
     status = service.oton("--context", "far", "status", "-o", "json")

@@ -10,12 +10,16 @@ from controller.inspection.captures import Capture
 from controller.inspection.har import render_har
 
 
+def hide(value: Any) -> Any:
+    return json.loads(json.dumps(value).replace("hush", "***"))
+
+
 def document_of(*entries: dict[str, Any]) -> dict[str, Any]:
     capture = Capture(1, "shop", 60, lambda: None)
     for entry in entries:
         capture.put({"entry": entry})
     capture.put({"over": "it was closed"})
-    whole = b"".join(render_har(capture, "1", lambda text: text.replace("hush", "***")))
+    whole = b"".join(render_har(capture, "1", hide))
     document: dict[str, Any] = json.loads(whole)["log"]
     return document
 

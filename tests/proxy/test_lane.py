@@ -77,9 +77,15 @@ def test_whatever_a_client_sends_a_log_line_is_json(lane: Lane) -> None:
 
 def test_the_log_shows_where_a_refused_request_began_and_not_its_query(lane: Lane) -> None:
     lane.serve()
-    for line in (b"GET /a%2Fb?secret=1 HTTP/1.1", b"\x16\x03\x01 hello", b"GET /" + b"x" * 1000 + b" HTTP/9.9"):
+    for line in (
+        b"GET /a%2Fb?secret=1 HTTP/1.1",
+        b"\x16\x03\x01 hello",
+        b"GET /" + b"x" * 1000 + b" HTTP/9.9",
+        b"GET / HTTP/1.1\nAuthorization: Bearer secret",
+        b"Authorization: Bearer secret",
+    ):
         with Caller(lane.port) as caller:
             caller.send(line + b"\r\nHost: a\r\n\r\n")
             assert caller.reply().status in (400, 505)
-    shown = [entry["line"] for entry in wait_for(lambda: len(lane.log) == 3 and lane.log)]
-    assert shown == ["GET /a%2Fb", "\x16\x03\x01 hello", "GET /" + "x" * 251]
+    shown = [entry["line"] for entry in wait_for(lambda: len(lane.log) == 5 and lane.log)]
+    assert shown == ["GET /a%2Fb", "\x16\x03\x01 hell", "GET /" + "x" * 251, "GET / HTTP/1.1", "Authoriz"]
