@@ -53,6 +53,8 @@ def test_a_container_that_is_harmed_is_unrouted_at_once_and_replaced(house: Serv
         wait_for(lambda: client.counts()[1] > 50, 20, "traffic flows")
         with engine() as outside:
             HARMS[harm](outside, victim)
+        # One that was paused is let go on for a moment on its way out, so that it looks like a running one once more.
+        wait_for(lambda: victim not in {row["Id"] for row in shop.containers()}, 40, "the harmed container is gone")
         shop.wait_tidy()
         sent = client.count
         wait_for(lambda: client.count > sent + 50, 20, "traffic flows on")
