@@ -1,5 +1,5 @@
 """
-One worker's lane for the benchmark: mitmproxy's Master with our addon, without the controller, on one process.
+The lane for the benchmark: mitmproxy's Master with our addon, without the controller, in one process or several.
 
 Access log, meters and every limit are on, as a user has them. Ports, the log file and the table come as arguments.
 """
@@ -9,6 +9,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import mmap
+import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -23,9 +26,11 @@ from mitmproxy.addons import next_layer, proxyserver
 from controller.proxy.addon import OtonAddon
 from controller.proxy.core import Core, Limits
 from controller.proxy.logpipe import LogPipe
+from controller.proxy.rates import SLOT_BYTES
 from controller.routing.table import AppRoutes, Policy, Rule, Table, Upstream
 
 CHANGE_S = 0.05
+SHARED_BYTES = 65536 * SLOT_BYTES
 
 
 def a_table(backend: int, apps: int) -> Table:
@@ -51,15 +56,15 @@ async def change(core: Core, table: Table) -> None:
         core.take(table)
 
 
-async def run(wishes: argparse.Namespace) -> None:
+async def run(wishes: argparse.Namespace, sockets: list[socket.socket], shared: memoryview, worker: int) -> None:
     loop = asyncio.get_running_loop()
-    log = Path(wishes.log).open("wb")  # noqa: ASYNC230, SIM115 - before anything runs, and open to the end
+    log = Path(wishes.log).open("ab")  # noqa: ASYNC230, SIM115 - before anything runs, and open to the end
     pipe = LogPipe(log.fileno(), loop, print)
     limits = Limits(connections_per_client=100_000)
-    core = Core(limits, lambda message: None, access_log=pipe.write)
+    core = Core(limits, lambda message: None, worker=worker, access_log=pipe.write, shared=shared)
     table = a_table(wishes.backend, wishes.apps)
     core.take(table)
-    plain, tls = (socket.create_server(("127.0.0.1", port), backlog=4096) for port in (wishes.port, wishes.tls_port))
+    plain, tls = sockets
     core.take_certificates({"localhost": (Path(wishes.cert).read_text(), Path(wishes.key).read_text())})  # noqa: ASYNC240
     opts = options.Options()
     proxy = master.Master(opts, event_loop=loop)
@@ -67,6 +72,7 @@ async def run(wishes: argparse.Namespace) -> None:
         mitmproxy_core.Core(), proxyserver.Proxyserver(), next_layer.NextLayer(), OtonAddon(core, [plain], [tls])
     )
     opts.update(mode=["oton"])
+    loop.add_signal_handler(signal.SIGTERM, proxy.shutdown)
     changing = asyncio.ensure_future(change(core, table)) if wishes.changing else None
     await proxy.run()
     if changing is not None:
@@ -81,8 +87,24 @@ def main() -> None:
         parser.add_argument(name, required=True)
     parser.add_argument("--apps", type=int, default=1)
     parser.add_argument("--changing", action="store_true")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(parser.parse_args()))
+    parser.add_argument("--workers", type=int, default=1)
+    wishes = parser.parse_args()
+    sockets = [socket.create_server(("127.0.0.1", port), backlog=4096) for port in (wishes.port, wishes.tls_port)]
+    shared = memoryview(mmap.mmap(-1, SHARED_BYTES))
+    worker, children = 0, []
+    for number in range(1, wishes.workers):
+        child = os.fork()
+        if not child:
+            worker, children = number, []
+            break
+        children.append(child)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(wishes, sockets, shared, worker))
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
 
 
 if __name__ == "__main__":

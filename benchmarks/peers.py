@@ -41,6 +41,10 @@ class Peer:
         """Return the processor time that it and its children have used."""
         return sum(_cpu_s(pid) for pid in _family(self.process.pid))
 
+    def busiest(self) -> float:
+        """Return the processor time of the one among it and its children that has used most."""
+        return max(_cpu_s(pid) for pid in _family(self.process.pid))
+
     def memory_mb(self) -> float:
         """Return its share of memory (proportional set size)."""
         return sum(_pss_kb(pid) for pid in _family(self.process.pid)) / 1024
@@ -76,12 +80,12 @@ def start_echo() -> subprocess.Popen[bytes]:
     return _launch("echo", [sys.executable, str(HERE / "sockets.py"), "serve", str(ECHO)], ECHO, core=LOAD_CORE)
 
 
-def start_ours(name: str = "oton", offset: int = 0, *more: str) -> Peer:
+def start_ours(name: str = "oton", offset: int = 0, *more: str, core: str = PROXY_CORE) -> Peer:
     port, tls_port = FIRST_PORT + offset, FIRST_PORT + offset + 1
     command = [sys.executable, str(HERE / "lane.py"), "--port", str(port), "--tls-port", str(tls_port)]
     command += ["--backend", str(BACKEND), "--log", str(ROOM / f"{name}.access.log")]
     command += ["--cert", str(ROOM / "cert.pem"), "--key", str(ROOM / "key.pem"), *more]
-    return Peer(name, "this one", port, tls_port, _launch(name, command, port))
+    return Peer(name, "this one", port, tls_port, _launch(name, command, port, core))
 
 
 def start_nginx() -> Peer:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ import trustme
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import peers
-from peers import LOAD_CORE, ROOM, STARTERS, Missing, Peer
+from peers import LOAD_CORE, PROXY_CORE, ROOM, STARTERS, Missing, Peer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 CONNECTIONS = 32
@@ -42,16 +43,26 @@ class Load:
     path: str = "/small"
     tls: bool = False
     close: bool = False
-    upload: bool = False
+    script: str = ""
+    """What wrk is to do beside asking, as Lua."""
+    note: str = ""
     connections: int = CONNECTIONS
     sockets: bool = False
 
+
+UPLOAD = 'wrk.method = "POST"\nwrk.body = string.rep("x", 1048576)\n'
+REST = "function delay() return math.random(20, 60) end\n"
+"""So that neither the load's core nor any proxy is busy all the time: what is left is each proxy's own delay."""
+
+NARROW = """The faster a proxy is here, the more its clients wait for the core that load and backend share, not for it.
+What each proxy itself adds shows in the next table."""
 
 LOADS = (
     Load("small", "100 bytes, connections kept"),
     Load("new", "100 bytes, a new connection for each request", close=True),
     Load("down", "1 MiB down", path="/big"),
-    Load("up", "1 MiB up", path="/upload", upload=True),
+    Load("up", "1 MiB up", path="/upload", script=UPLOAD, note=NARROW),
+    Load("paced", "1 MiB up, each client after a rest of 20 to 60 ms", path="/upload", script=UPLOAD + REST),
     Load("sockets", "100 bytes there and back by WebSocket", sockets=True),
     Load("tls", "100 bytes by TLS, connections kept", tls=True),
     Load("shake", "100 bytes by TLS, a handshake for each request", tls=True, close=True),
@@ -100,7 +111,7 @@ def measure(wishes: argparse.Namespace) -> str:
         loads = [load for load in LOADS if not wishes.only or load.key in wishes.only]
         sections = [table_of(load, take_rounds(load, running, wishes), running) for load in loads]
         memory = memory_of(running, rest)
-        special = special_rounds(wishes) if not wishes.only else ""
+        special = f"{special_rounds(wishes)}\n\n{two_workers(wishes)}" if not wishes.only else ""
         return render(running, absent, sections, memory, special)
     finally:
         for peer in running:
@@ -133,7 +144,8 @@ def make_room() -> None:
     issued = trustme.CA().issue_cert("localhost")
     (ROOM / "cert.pem").write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
     (ROOM / "key.pem").write_bytes(issued.private_key_pem.bytes())
-    (ROOM / "upload.lua").write_text('wrk.method = "POST"\nwrk.body = string.rep("x", 1048576)\n')
+    for load in LOADS:
+        (ROOM / f"{load.key}.lua").write_text(load.script)
 
 
 def take_rounds(load: Load, running: Sequence[Peer], wishes: argparse.Namespace) -> dict[str, list[Result]]:
@@ -156,13 +168,13 @@ def run_sockets(load: Load, peer: Peer, seconds: int) -> Result:
     return Result(rate, p99_ms, used / max(count, 1) * 1e6, errors=0 if count else 1)
 
 
-def run_wrk(load: Load, peer: Peer, seconds: int, *more: str) -> Result:
+def run_wrk(load: Load, peer: Peer, seconds: int, core: str = LOAD_CORE) -> Result:
     base = f"https://localhost:{peer.tls_port}" if load.tls else f"http://127.0.0.1:{peer.port}"
-    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{load.connections}", f"-d{seconds}", "--latency", *more]
+    command = ["taskset", "-c", core, "wrk", "-t1", f"-c{load.connections}", f"-d{seconds}", "--latency"]
     if load.close:
         command += ["-H", "Connection: close"]
-    if load.upload:
-        command += ["-s", str(ROOM / "upload.lua")]
+    if load.script:
+        command += ["-s", str(ROOM / f"{load.key}.lua")]
     before = peer.cpu_s()
     said = subprocess.run([*command, base + load.path], check=True, capture_output=True, text=True, timeout=120).stdout
     used = peer.cpu_s() - before
@@ -190,7 +202,7 @@ def middle(results: Sequence[Result], what: Callable[[Result], float]) -> float:
 def table_of(load: Load, taken: dict[str, list[Result]], running: Sequence[Peer]) -> str:
     ours = taken["oton"]
     own_rate, own_cpu = middle(ours, lambda one: one.rate), middle(ours, lambda one: one.cpu_us)
-    lines = [f"## {load.title}", ""]
+    lines = [f"## {load.title}", "", *([load.note, ""] if load.note else [])]
     lines += [
         "| proxy | requests/s | p99 ms | CPU µs a request | we are, by rate | by CPU | errors |",
         "|---|--:|--:|--:|--:|--:|--:|",
@@ -234,6 +246,52 @@ def special_rounds(wishes: argparse.Namespace) -> str:
         rate, p99, cpu = (middle(results, what) for what in (lambda r: r.rate, lambda r: r.p99_ms, lambda r: r.cpu_us))
         lines.append(f"| {title} | {rate:,.0f} | {p99:.2f} | {cpu:,.1f} | {sum(one.errors for one in results)} |")
     return "\n".join(lines)
+
+
+def two_workers(wishes: argparse.Namespace) -> str:
+    """One worker, two that share their sockets, and two proxies that share nothing, all on the load's cores too."""
+    both = f"{LOAD_CORE},{PROXY_CORE}"
+    one, two, apart, beside = (
+        peers.start_ours(f"workers{offset}", offset, "--workers", str(count), core=both)
+        for offset, count in ((100, 1), (110, 2), (120, 1), (130, 1))
+    )
+    kinds = {"one worker": (one,), "two workers": (two, two), "two proxies with a worker each": (apart, beside)}
+    try:
+        taken: dict[str, list[Result]] = {title: [] for title in kinds}
+        for _ in range(2 * wishes.rounds):
+            for title, asked in kinds.items():
+                taken[title].append(run_together(asked, wishes.seconds, both))
+        busier = two.busiest() / two.cpu_s()
+    finally:
+        for peer in (one, two, apart, beside):
+            peer.stop()
+    cpu = {title: middle(results, lambda result: result.cpu_us) for title, results in taken.items()}
+    lines = [
+        "## One worker and two",
+        "",
+        "Load, backend and workers share both cores here, so the rates say little; by processor time two workers would",
+        f"carry {2 * cpu['one worker'] / cpu['two workers']:.2f} times as much as one on cores of their own, and two",
+        f"proxies that share nothing {2 * cpu['one worker'] / cpu['two proxies with a worker each']:.2f} times.",
+        f"The busier of the two workers did {busier:.0%} of the work.",
+        "",
+        "| | requests/s | CPU µs a request | errors |",
+        "|---|--:|--:|--:|",
+    ]
+    for title, results in taken.items():
+        rate, errors = middle(results, lambda result: result.rate), sum(result.errors for result in results)
+        lines.append(f"| {title} | {rate:,.0f} | {cpu[title]:,.1f} | {errors} |")
+    return "\n".join(lines)
+
+
+def run_together(asked: Sequence[Peer], seconds: int, core: str) -> Result:
+    """Load each of *asked* at the same time, a peer that is named twice doubly; return what they came to together."""
+    own = {id(peer): peer for peer in asked}.values()
+    before = sum(peer.cpu_s() for peer in own)
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(lambda peer: run_wrk(LOADS[0], peer, seconds, core), asked))
+    used = sum(peer.cpu_s() for peer in own) - before
+    rate = sum(result.rate for result in results)
+    return Result(rate, max(r.p99_ms for r in results), used / (rate * seconds) * 1e6, sum(r.errors for r in results))
 
 
 def render(running: Sequence[Peer], absent: Sequence[str], sections: Sequence[str], memory: str, special: str) -> str:
