@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from socket import socket
+from typing import Any
 
 from mitmproxy.connection import Address
 from mitmproxy.proxy.context import Context
@@ -36,26 +37,23 @@ class OtonAddon:
 
     async def listen(self) -> None:
         """Accept on all sockets."""
-        loop = asyncio.get_running_loop()
         core = self.core
         core.start()
         core.stop_listening = self.close
         if core.retiring:
             return
         for sock in self.sockets:
-            server = await loop.create_server(lambda: Client(core), sock=sock, backlog=_BACKLOG)
-            self.servers.append(server)
+            await self._accept(sock)
         for sock in self.tls_sockets:
             if core.tls_port is None:
-                core.tls_port = sock.getsockname()[1]
-            server = await loop.create_server(
-                lambda: Client(core, tls=True),
-                sock=sock,
-                backlog=_BACKLOG,
-                ssl=core.keyring.door(),
-                ssl_handshake_timeout=HANDSHAKE_S,
-            )
-            self.servers.append(server)
+                core.tls_port = _port_of(sock)
+            await self._accept(sock, ssl=core.keyring.door(), ssl_handshake_timeout=HANDSHAKE_S)
+
+    async def _accept(self, sock: socket, **tls: Any) -> None:
+        core, port, secure = self.core, _port_of(sock), bool(tls)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Client(core, port, tls=secure), sock=sock, backlog=_BACKLOG, **tls)
+        self.servers.append(server)
 
     def close(self) -> None:
         """Stop accepting; what is open stays."""
@@ -67,6 +65,11 @@ class OtonAddon:
         """Mitmproxy ends."""
         self.close()
         self.core.stop()
+
+
+def _port_of(sock: socket) -> int:
+    name = sock.getsockname()
+    return int(name[1]) if isinstance(name, tuple) else 0
 
 
 _addon: OtonAddon | None = None

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from controller.clock import steady_seconds
 from controller.proxy.app import App, Shop
+from controller.proxy.guests import Guests
 from controller.proxy.heads import HeadReader
 from controller.proxy.limits import Limits
 from controller.proxy.meter import Meter
@@ -21,7 +22,7 @@ from controller.proxy.replies import AnswerReader
 from controller.proxy.stream import when_to_end
 from controller.proxy.tallies import Tallies
 from controller.proxy.tls import Keyring
-from controller.proxy.wheel import Wheel
+from controller.proxy.wheel import NEVER, Wheel
 from controller.routing.choose import Draw
 from controller.routing.match import Match, Matcher, compile_table, find_changes
 from controller.routing.table import Table
@@ -119,7 +120,7 @@ class Core:
         self.shop.tallies = self.tallies
         self.live = Live(Table(), compile_table(Table()), {})
         self.clients: set[Connection] = set()
-        self.per_address: dict[str, int] = {}
+        self.guests = Guests(self.tallies)
         self.heads = HeadReader(limits)
         self.retiring = False
         self.on_empty: Callable[[], None] = lambda: None
@@ -216,33 +217,19 @@ class Core:
 
     def arrived(self, client: Connection, address: str) -> bool:
         """Count a new connection; False where it is one too many."""
-        count = self.per_address.get(address, 0)
-        others = self._share(address, count)
-        crowd = count + others >= self.limits.connections_per_client and not self.is_trusted(address)
-        if crowd or len(self.clients) >= self.limits.connections:
+        most = self.limits.connections_per_client if not self.is_trusted(address) else NEVER
+        if len(self.clients) >= self.limits.connections or not self.guests.arrive(address, most):
             self.tell_limit("", "connections")
             return False
-        self.per_address[address] = count + 1
-        self._share(address, count + 1)
         self.clients.add(client)
         return True
 
     def departed(self, client: Connection, address: str) -> None:
         """Forget a connection that `arrived`."""
         self.clients.discard(client)
-        count = self.per_address.get(address, 0) - 1
-        self._share(address, max(count, 0))
-        if count > 0:
-            self.per_address[address] = count
-        else:
-            self.per_address.pop(address, None)
+        self.guests.leave(address)
         if self.retiring and not self.clients:
             self.on_empty()
-
-    def _share(self, address: str, count: int) -> int:
-        """Tell the other workers how many connections *address* has here; return how many it has there."""
-        at = self.tallies.find(f"client {address}") if self.tallies is not None else -1
-        return self.tallies.set(at, count) if self.tallies is not None and at >= 0 else 0
 
     # What connections ask.
 

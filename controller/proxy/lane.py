@@ -25,8 +25,10 @@ _RESET = struct.pack("ii", 1, 0)
 class Client(asyncio.Protocol):
     """A connection from the public side."""
 
-    def __init__(self, core: Core, *, tls: bool = False) -> None:
+    def __init__(self, core: Core, port: int, *, tls: bool = False) -> None:
         self.core = core
+        self.port = port
+        """Where it came in."""
         self.tls = tls
         self.due = NEVER
         self.parked = NEVER
@@ -55,14 +57,9 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         limits = self.core.limits
-        peer = transport.get_extra_info("peername")
-        name = transport.get_extra_info("sockname")
-        self.address = _plain_address(peer)
-        port = name[1] if isinstance(name, tuple) else 0
-        scheme = "https" if self.tls else "http"
-        self.forwarded = (
-            f"X-Forwarded-For: {self.address}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Port: {port}\r\n".encode()
-        )
+        self.address = _plain_address(transport.get_extra_info("peername"))
+        scheme, tail = b"https" if self.tls else b"http", b"X-Forwarded-Port: %d\r\n" % self.port
+        self.forwarded = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (self.address.encode(), scheme) + tail
         self._transport.set_write_buffer_limits(high=limits.buffer_bytes)
         if not self.core.arrived(self, self.address):
             self._transport.abort()

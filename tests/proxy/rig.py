@@ -132,10 +132,12 @@ class Lane:
 
     async def _listen(self) -> int:
         self.core.start()
-        server: Any = await self.loop.create_server(lambda: Client(self.core), "127.0.0.1", 0)
+        sock = socket.create_server(("127.0.0.1", 0), backlog=100)
+        port = int(sock.getsockname()[1])
+        server: Any = await self.loop.create_server(lambda: Client(self.core, port), sock=sock)
         self._servers.append(server)
         self.core.stop_listening = server.close
-        return int(server.sockets[0].getsockname()[1])
+        return port
 
     def backend(self, script: Script = polite, name: str = "one") -> Backend:
         """Start a backend that follows *script*."""
