@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import gc
 import mmap
 import os
 import signal
@@ -91,6 +92,9 @@ def main() -> None:
     wishes = parser.parse_args()
     sockets = [socket.create_server(("127.0.0.1", port), backlog=4096) for port in (wishes.port, wishes.tls_port)]
     shared = memoryview(mmap.mmap(-1, SHARED_BYTES))
+    gc.collect()
+    gc.freeze()  # this, and no io_uring, as the nursery has it
+    os.environ["UV_USE_IO_URING"] = "0"
     worker, children = 0, []
     for number in range(1, wishes.workers):
         child = os.fork()
