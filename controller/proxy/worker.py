@@ -54,11 +54,14 @@ def serve_worker(birth: Birth, number: int, channel: socket.socket, certificates
 class _Accepting:
     """A mitmproxy addon that tells when the servers are up."""
 
-    def __init__(self, servers: proxyserver.Proxyserver, lease: Lease) -> None:
+    def __init__(self, servers: proxyserver.Proxyserver, core: Core, lease: Lease) -> None:
         self._servers = servers
+        self._core = core
         self._lease = lease
 
     def running(self) -> None:
+        if self._core.retiring:
+            return
         if not len(self._servers.servers) or not all(one.is_running for one in self._servers.servers):
             raise SystemExit("the proxy's server did not start")
         self._lease.send({"accepting": True})
@@ -88,9 +91,14 @@ class _Worker:
             self._take_certificates(_read(certificates))
         await loop.create_unix_connection(lambda: self._lease, sock=channel)
         loop.add_signal_handler(signal.SIGTERM, self.retire, self.birth.stop_timeout_s)
-        tasks = [asyncio.ensure_future(one) for one in (self._feed.run(), self._meter())]
-        await self._feed.wait_for_table(_PATIENCE_S, _PATIENCE_WITHOUT_S)
-        await self._serve()
+        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(one) for one in (self._feed.run(), self._meter())]
+        waiting = asyncio.ensure_future(self._feed.wait_for_table(_PATIENCE_S, _PATIENCE_WITHOUT_S))
+        emptied = asyncio.ensure_future(self._empty.wait())
+        tasks += [waiting, emptied]
+        await asyncio.wait((waiting, emptied), return_when=asyncio.FIRST_COMPLETED)
+        if not self._core.retiring:
+            await waiting
+            await self._serve(emptied)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -128,24 +136,22 @@ class _Worker:
         core.on_empty = self._empty.set
         return core
 
-    async def _serve(self) -> None:
+    async def _serve(self, emptied: asyncio.Future[Any]) -> None:
         opts = options.Options()
         proxy = master.Master(opts, event_loop=asyncio.get_running_loop())
         servers = proxyserver.Proxyserver()  # type: ignore[no-untyped-call]
         plain, tls = ([socket.socket(fileno=fd) for fd in fds] for fds in (self.birth.plain, self.birth.tls))
-        ours = (OtonAddon(self._core, plain, tls), _Accepting(servers, self._lease))
+        ours = (OtonAddon(self._core, plain, tls), _Accepting(servers, self._core, self._lease))
         proxy.addons.add(mitmproxy_core.Core(), servers, next_layer.NextLayer(), *ours)  # type: ignore[no-untyped-call]
         opts.update(mode=["oton"], connection_strategy="lazy", keep_host_header=True)  # type: ignore[no-untyped-call]
         _check_options(opts)
         running = asyncio.ensure_future(proxy.run())
-        emptied = asyncio.ensure_future(self._empty.wait())
         await asyncio.wait((running, emptied), return_when=asyncio.FIRST_COMPLETED)
         self._meter_once()
         if self._pipe is not None:
             self._pipe.flush()
         proxy.shutdown()  # type: ignore[no-untyped-call]
         await running
-        emptied.cancel()
 
     async def _meter(self) -> None:
         while True:

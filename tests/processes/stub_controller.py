@@ -2,6 +2,7 @@
 A controller that only publishes: the real control channel, lock and publisher, driven by a test.
 
 Listens on state/stub.sock: {"publish": {app: routes or null}}, {"routing": app}, {"counters": true}.
+With STUB_FAILS it refuses to start, once the file of that name is there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import signal
 import socket
 import sys
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 from controller.control import Control
@@ -27,7 +30,9 @@ stop = threading.Event()
 def main() -> int:
     settings = load_settings()
     configure_logging(settings)
-    if os.environ.get("STUB_FAILS"):
+    if (sign := os.environ.get("STUB_FAILS")) is not None:
+        while not Path(sign).exists():
+            time.sleep(0.01)
         print("oton: DB_PATH: the database is from a newer version", file=sys.stderr)
         return 2
     lock = Lock.hold(settings.state, os.environ)

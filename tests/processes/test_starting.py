@@ -16,7 +16,7 @@ from controller.errors import Refused
 from controller.lock import Lock
 from controller.settings import load_settings
 from controller.supervisor.programs import render_environment
-from tests.processes.service import HERE, Service
+from tests.processes.service import HERE, Service, until
 
 
 @pytest.fixture
@@ -72,8 +72,19 @@ def test_a_state_directory_of_another_user_is_refused(service):
 
 
 def test_a_controller_that_refuses_to_start_ends_the_service_with_its_one_line(service):
-    service.environ |= {"STUB_FAILS": "1", "LOG_LEVEL": "info"}
+    service.environ |= {"STUB_FAILS": "/", "LOG_LEVEL": "info"}
     assert service.start(wait=False).wait() == 2
+    assert one_line(service) == "oton: DB_PATH: the database is from a newer version\n"
+    assert not service.workers()
+
+
+def test_a_controller_that_refuses_late_ends_workers_too_that_wait_for_it(service, tmp_path):
+    sign = tmp_path / "refuse"
+    service.environ |= {"STUB_FAILS": str(sign), "LOG_LEVEL": "warning"}
+    service.start(wait=False)
+    until(service.workers, "a worker is there")
+    sign.touch()
+    assert service.wait() == 2
     assert one_line(service) == "oton: DB_PATH: the database is from a newer version\n"
     assert not service.workers()
 
