@@ -46,11 +46,6 @@ class Guests:
         if not guest.count:
             del self._here[address]
 
-    def count(self, address: str) -> int:
-        """Return how many connections *address* has in this worker."""
-        guest = self._here.get(address)
-        return guest.count if guest is not None else 0
-
     def _share(self, guest: _Guest) -> None:
         if self._tallies is not None and guest.row >= 0:
             self._tallies.set(guest.row, guest.count)
