@@ -20,7 +20,7 @@ from controller.plan.operations import (
 )
 from controller.plan.picture import Picture
 from controller.plan.situation import Decision, Memory, Note
-from controller.routing.build import build_routes
+from controller.routing.build import announce, build_routes
 from controller.routing.table import AppRoutes, Group, Mode, Rule, Upstream
 from controller.spec.model import AppSpec
 from controller.world.model import Replica
@@ -104,7 +104,7 @@ def _routes(p: Picture, course: Course, memory: Memory, leaving: Iterable[Replic
         left = tuple(sorted(upstreams, key=lambda u: (u.release, u.id)))
         return AppRoutes(app=p.s.app, upstreams=left) if left else None
     message = p.s.memory.maintenance
-    return build_routes(
+    routes = build_routes(
         course.rules_of,
         [u for u in upstreams if u.address],
         mode="maintenance" if message is not None else course.mode,
@@ -113,6 +113,8 @@ def _routes(p: Picture, course: Course, memory: Memory, leaving: Iterable[Replic
         weights=course.weights,
         coming=course.coming,
     )
+    is_first = p.live is None and not course.serve
+    return replace(routes, rules=tuple(map(announce, routes.rules))) if routes and is_first else routes
 
 
 def _upstream(p: Picture, replica: Replica, group: Group) -> Upstream:

@@ -84,7 +84,8 @@ class Passage(Visit):
 
     def _dispatch(self, avoid: Pool | None, now: float) -> None:
         app = self.app
-        pool = app.pick(self.rule.group, self._read_cookie() if app.marks else "", avoid)
+        cookie = self._read_cookie() if app.marks else ""
+        pool = None if self.rule.announced else app.pick(self.rule.group, cookie, avoid)
         if pool is None:
             self.refuse(503, headers=(("Retry-After", "5"),))
             return

@@ -19,7 +19,8 @@ def render_routes(routes: AppRoutes | None) -> list[Row]:
 
 def render_rule(routes: AppRoutes, rule: Rule) -> Row:
     """Render one rule with the upstreams behind it and their share of new requests in percent."""
-    behind = [one for one in routes.upstreams if one.group == rule.group and one.state in ("ready", "draining")]
+    group = [] if rule.announced else [one for one in routes.upstreams if one.group == rule.group]
+    behind = [one for one in group if one.state in ("ready", "draining")]
     shares = share_out(routes, behind)
     releases = [one.release for one in behind if one.state == "ready"]
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from controller.routing.table import (
     AppRoutes,
@@ -31,7 +32,7 @@ def build_routes(
 ) -> AppRoutes | None:
     """Return the app's entry; None where the spec has no routes and nothing is left to drain.
 
-    *coming* are rules of a release that does not serve yet: they exist, and answer 503.
+    *coming* are rules of a release that does not serve yet.
     """
     rules = build_rules(spec)
     known = {(r.host, r.path) for r in rules}
@@ -56,6 +57,11 @@ def build_rules(spec: AppSpec, group: Group = "live") -> tuple[Rule, ...]:
     rules = tuple(Rule(host=route.host, path=route.path, strip=route.strip_path, group=group) for route in spec.routes)
     preview = getattr(spec.strategy, "preview_host", None)
     return (*rules, Rule(host=preview, group="preview")) if preview else rules
+
+
+def announce(rule: Rule) -> Rule:
+    """Return the rule as one of a release that does not serve yet."""
+    return replace(rule, announced=True)
 
 
 def build_policy(proxy: Proxy) -> Policy:

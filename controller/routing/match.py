@@ -3,7 +3,8 @@ Which rule a host and a path belong to.
 
 A host is looked up exactly, then as a wildcard's subdomain, then among the rules for any host; within the
 first of these that has a matching path, the longest path wins. The cost of a look-up grows with the segments
-of the path (and no further than the deepest rule of that host), never with the number of routes.
+of the path (and no further than the deepest rule of that host), never with the number of routes. Announced rules
+are asked only where no other matches: what does not serve yet takes no request from what does.
 """
 
 from __future__ import annotations
@@ -75,14 +76,50 @@ class _Paths:
         return kept
 
 
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """Rules by their host; immutable once made."""
+
+    hosts: Mapping[str, _Paths] = field(default_factory=dict)
+    has_wildcards: bool = False
+
+    def find(self, host: str, path: str) -> Match | None:
+        paths = self.hosts.get(host)
+        if paths is not None and (match := paths.find(path)) is not None:
+            return match
+        if self.has_wildcards:
+            paths = self.hosts.get("*." + host.partition(".")[2])
+            if paths is not None and (match := paths.find(path)) is not None:
+                return match
+        paths = self.hosts.get("")
+        return paths.find(path) if paths is not None else None
+
+    def change(self, before: Iterable[AppRoutes | None], after: Iterable[AppRoutes], *, announced: bool) -> _Index:
+        """Return the index without the rules of *before*, and with those of *after*."""
+        hosts = dict(self.hosts)
+        left = [entry for entry in before if entry is not None]
+        names = frozenset(entry.app for entry in left)
+        for host in {rule_host(rule) for entry in left for rule in _rules(entry, announced=announced)}:
+            kept = hosts.pop(host).without(names)
+            if kept.by_path:
+                hosts[host] = kept
+        fresh: dict[str, _Paths] = {}
+        for entry in after:
+            for rule in _rules(entry, announced=announced):
+                host = rule_host(rule)
+                paths = fresh.get(host) or fresh.setdefault(host, _copy(hosts.get(host)))
+                paths.add(rule_path(rule), Match(entry.app, rule, _class_of(host)))
+        hosts.update(fresh)
+        return _Index(hosts, self.has_wildcards or any(host.startswith("*.") for host in fresh))
+
+
 class Matcher:
     """A compiled table; immutable once made, so that readers need no lock."""
 
-    def __init__(self, table: Table, hosts: Mapping[str, _Paths], *, has_wildcards: bool) -> None:
+    def __init__(self, table: Table, rules: _Index, announced: _Index) -> None:
         self.table = table
-        self._hosts = hosts
-        self._any = hosts.get("")
-        self._has_wildcards = has_wildcards
+        self._rules = rules
+        self._announced = announced
 
     def find(self, host: str, path: str) -> Match | None:
         """
@@ -103,18 +140,23 @@ class Matcher:
         return match
 
     def _find_plain(self, host: str, path: str) -> Match | None:
-        paths = self._hosts.get(host)
-        if paths is not None and (match := paths.find(path)) is not None:
-            return match
-        if self._has_wildcards:
-            paths = self._hosts.get("*." + host.partition(".")[2])
-            if paths is not None and (match := paths.find(path)) is not None:
-                return match
-        return self._any.find(path) if self._any is not None else None
+        match = self._rules.find(host, path)
+        return self._announced.find(host, path) if match is None else match
 
     def has_host(self, host: str) -> bool:
         """Say whether some rule names *host*, exactly or by a wildcard."""
-        return host in self._hosts or "*." + host.partition(".")[2] in self._hosts
+        wild = "*." + host.partition(".")[2]
+        return any(name in index.hosts for index in (self._rules, self._announced) for name in (host, wild))
+
+    def change(self, table: Table, names: Collection[str]) -> Matcher:
+        """Return the matcher of *table*, whose entries of *names* are other ones than here."""
+        before = [self.table.apps.get(name) for name in names]
+        after = [table.apps[name] for name in sorted(names) if name in table.apps]
+        return Matcher(
+            table,
+            self._rules.change(before, after, announced=False),
+            self._announced.change(before, after, announced=True),
+        )
 
 
 def compile_table(table: Table, previous: Matcher | None = None, changed: Collection[str] | None = None) -> Matcher:
@@ -124,24 +166,9 @@ def compile_table(table: Table, previous: Matcher | None = None, changed: Collec
     *changed* are the names of those apps, gone ones among them, where the caller knows them already. Where two
     apps claim the same host and path, the first app by name has it.
     """
-    before: Mapping[str, AppRoutes] = previous.table.apps if previous is not None else {}
-    names = frozenset(find_changes(before, table.apps) if changed is None else changed)
-    hosts: dict[str, _Paths] = dict(previous._hosts) if previous is not None else {}  # noqa: SLF001 - its builder
-    for host in {rule_host(rule) for name in names for rule in _rules(before.get(name))}:
-        kept = hosts.pop(host).without(names)
-        if kept.by_path:
-            hosts[host] = kept
-    fresh: dict[str, _Paths] = {}
-    for name in sorted(names & table.apps.keys()):
-        for rule in table.apps[name].rules:
-            host = rule_host(rule)
-            paths = fresh.get(host) or fresh.setdefault(host, _copy(hosts.get(host)))
-            paths.add(rule_path(rule), Match(name, rule, _class_of(host)))
-    hosts.update(fresh)
-    has_wildcards = (previous is not None and previous._has_wildcards) or any(  # noqa: SLF001 - its builder
-        host.startswith("*.") for host in fresh
-    )
-    return Matcher(table, hosts, has_wildcards=has_wildcards)
+    base = previous or Matcher(Table(), _Index(), _Index())
+    names = find_changes(base.table.apps, table.apps) if changed is None else changed
+    return base.change(table, frozenset(names))
 
 
 def find_changes(before: Mapping[str, AppRoutes], after: Mapping[str, AppRoutes]) -> list[str]:
@@ -243,8 +270,8 @@ def _decode_escape(found: re.Match[str]) -> str:
     return char if char in _UNRESERVED else "%" + digits.upper()
 
 
-def _rules(entry: AppRoutes | None) -> tuple[Rule, ...]:
-    return entry.rules if entry is not None else ()
+def _rules(entry: AppRoutes, *, announced: bool) -> tuple[Rule, ...]:
+    return tuple(rule for rule in entry.rules if rule.announced == announced)
 
 
 def _copy(paths: _Paths | None) -> _Paths:

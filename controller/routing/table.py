@@ -43,6 +43,8 @@ class Rule:
     path: str = "/"
     strip: bool = False
     group: Group = "live"
+    announced: bool = False
+    """Of a release that does not serve yet: asked only where no other rule matches, and answered with 503."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

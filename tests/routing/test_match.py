@@ -162,3 +162,23 @@ def test_a_normalised_path_is_its_own_normal_form(path: str) -> None:
         return
     assert normalise_path(clean) == clean
     assert "/../" not in clean
+
+
+def test_an_announced_rule_is_asked_only_where_no_other_matches() -> None:
+    soon = AppRoutes(
+        app="soon",
+        rules=tuple(
+            Rule(host=host, path=path, announced=True)
+            for host, path in (("shop.example.com", "/api/v1/x"), ("www.example.com", "/"), ("new.org", "/"))
+        ),
+    )
+    matcher = compile_table(Table(apps={**HOUSE.table.apps, "soon": soon}), HOUSE, ["soon"])
+    assert found(matcher, "shop.example.com", "/api/v1/x") == "api"
+    assert found(matcher, "www.example.com", "/") == "wild"
+    assert found(matcher, "new.org", "/") == "soon"
+    assert found(matcher, "new.org", "/any") == "any"
+    assert matcher.has_host("new.org")
+    serving = AppRoutes(app="soon", rules=(Rule(host="shop.example.com", path="/api/v1/x"),))
+    later = compile_table(Table(apps={**HOUSE.table.apps, "soon": serving}), matcher, ["soon"])
+    assert found(later, "shop.example.com", "/api/v1/x") == "soon"
+    assert found(later, "new.org", "/") is None

@@ -62,11 +62,11 @@ def _beside(p: Picture, release: Release, rollout: Rollout, green: Filling, wait
     live = p.live
     blue = fill_slots(p, live, p.muster(live), "heals what serves") if live else None
     serving = (*(blue.serve if blue else ()), *p.outgoing(release))
-    has_preview = _strategy(release).preview_host is not None
+    shown = p.ready(green.serve) if live and _strategy(release).preview_host is not None else ()
     course = Course(
         rules_of=rules_now(p, release).spec,
         serve=p.routable(tuple(dict.fromkeys(serving))),
-        preview=p.ready(green.serve) if has_preview and live else (),
+        preview=shown,
         retire=(
             *green.retire,
             *(blue.retire if blue else ()),
@@ -74,7 +74,7 @@ def _beside(p: Picture, release: Release, rollout: Rollout, green: Filling, wait
         ),
         fill=(*(blue.operations if blue else ()), *green.operations),
         drain_s=(live or release).spec.drain,
-        coming=coming_rules(p, release),
+        coming=coming_rules(p, release, previewed=bool(shown)),
         look_again_s=soonest(wait_s, green.look_again_s, deadline_s(p, rollout)),
     )
     return Step(course=course, rollout=rollout)

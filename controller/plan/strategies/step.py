@@ -64,12 +64,17 @@ def retiring(replicas: tuple[Replica, ...], why: str) -> tuple[tuple[Replica, st
     return tuple((r, why) for r in replicas)
 
 
-def coming_rules(p: Picture, release: Release) -> tuple[Rule, ...]:
-    """Return the rules of a release that does not serve yet; they answer 503 until it does."""
-    live = p.live
-    if live is None:
+def coming_rules(p: Picture, release: Release, *, previewed: bool = False) -> tuple[Rule, ...]:
+    """
+    Return the rules of a release that does not serve yet; they answer 503 where nothing else has an answer.
+
+    *previewed*: its preview host leads to it already.
+    """
+    if p.live is None:
         return ()
-    return tuple(replace(rule, group="preview") for rule in build_rules(release.spec))
+    rules = build_rules(release.spec)
+    shown = tuple(rule for rule in rules if previewed and rule.group == "preview")
+    return (*shown, *(replace(rule, group="preview", announced=True) for rule in rules if rule not in shown))
 
 
 def rules_now(p: Picture, release: Release) -> Release:
