@@ -16,7 +16,7 @@ from controller.plan.slots import Filling, fill_slots
 from controller.plan.steady import serve_on
 from controller.plan.strategies.blue_green import plan_blue_green
 from controller.plan.strategies.canary import judge_canary, plan_canary
-from controller.plan.strategies.recreate import is_stopped, plan_recreate, plan_way_back
+from controller.plan.strategies.recreate import has_running, is_held, is_stopped, plan_recreate, plan_way_back
 from controller.plan.strategies.rolling import plan_rolling
 from controller.plan.strategies.step import Step, assets_s, enter, retiring, soonest
 from controller.spec.model import BlueGreen, Canary, Recreate, Rolling
@@ -70,7 +70,7 @@ def _publishes(decision: Decision) -> bool:
 
 
 def _is_time_for_before(p: Picture, release: Release) -> bool:
-    return release.spec.strategy.type == "recreate" and is_stopped(p, release)
+    return release.spec.strategy.type == "recreate" and is_stopped(p, release) and not has_running(p.replicas)
 
 
 def _meanwhile(p: Picture, preparation: Decision, held: Course | None) -> Decision:
@@ -129,9 +129,10 @@ def _fail_late(p: Picture, release: Release, replica: Replica) -> Decision:
 def _fall_back(p: Picture, release: Release, rollout: Rollout) -> Decision:
     """Take the new release away and bring back what served, then close the rollout as failed."""
     live = p.live
-    if live is not None and live.container_digest == release.container_digest:
+    is_same = live is not None and live.container_digest == release.container_digest
+    if is_same and not is_held(p):
         return end_failed(p)
-    new = p.of(release)
+    new = () if is_same else p.of(release)
     if not new and _is_back(p, live) and p.s.world.routing.settled:
         return end_failed(p)
     if live is None:

@@ -104,17 +104,28 @@ def _routes(p: Picture, course: Course, memory: Memory, leaving: Iterable[Replic
         left = tuple(sorted(upstreams, key=lambda u: (u.release, u.id)))
         return AppRoutes(app=p.s.app, upstreams=left) if left else None
     message = p.s.memory.maintenance
+    mode, hold_s = _keep_held(p, course)
     routes = build_routes(
         course.rules_of,
         [u for u in upstreams if u.address],
-        mode="maintenance" if message is not None else course.mode,
-        hold_s=course.hold_s,
+        mode="maintenance" if message is not None else mode,
+        hold_s=hold_s,
         message=message or "",
         weights=course.weights,
         coming=course.coming,
     )
     is_first = p.live is None and not course.serve
     return replace(routes, rules=tuple(map(announce, routes.rules))) if routes and is_first else routes
+
+
+def _keep_held(p: Picture, course: Course) -> tuple[Mode, float]:
+    """Return the mode, and each request's longest wait: on the way to a release what waits is let go to somebody."""
+    published, rollout = p.s.world.routing.published, p.s.memory.rollout
+    is_held = published is not None and published.mode == "hold" and p.live is not None
+    if published is None or not is_held or course.mode != "serve" or course.serve:
+        return course.mode, course.hold_s
+    is_under_way = rollout is not None and rollout.switched is None
+    return ("hold", published.hold_s) if is_under_way else ("serve", course.hold_s)
 
 
 def _upstream(p: Picture, replica: Replica, group: Group) -> Upstream:
@@ -178,9 +189,7 @@ def _let_go(
 
 
 def _grace_s(p: Picture, replica: Replica) -> float:
-    release = next(
-        (r for _, r in sorted(p.s.releases.items(), reverse=True) if r.container_digest == replica.digest), None
-    )
+    release = p.maker(replica)
     return release.spec.stop_grace if release else 10.0
 
 

@@ -15,6 +15,7 @@ from controller.plan.advance import advance
 from controller.plan.begin import Start, begin
 from controller.plan.course import Course, carry_out
 from controller.plan.orders import answer_order
+from controller.plan.outcomes import follow_what_serves
 from controller.plan.picture import QUIET_S, Picture
 from controller.plan.prepare import clean_one_offs
 from controller.plan.reasons import explain
@@ -28,6 +29,10 @@ MOST_STEPS = 20
 
 def decide(situation: Situation) -> Decision:
     """Return what to do now for one app, what is known now, and when to look again."""
+    return follow_what_serves(situation, _decide(situation))
+
+
+def _decide(situation: Situation) -> Decision:
     total = Decision(memory=situation.memory)
     for _ in range(MOST_STEPS):
         step = _step(Picture(situation))

@@ -90,6 +90,11 @@ class Picture:
             return ()
         return tuple(r for r in self.replicas if r.digest == release.container_digest)
 
+    def maker(self, replica: Replica) -> Release | None:
+        """Return the newest known release that is made from the same container part; None: the history has none."""
+        known = (r for _, r in sorted(self.s.releases.items(), reverse=True))
+        return next((r for r in known if r.container_digest == replica.digest), None)
+
     def others(self, *releases: Release | None) -> tuple[Replica, ...]:
         """Return the replicas that belong to none of *releases*."""
         digests = {r.container_digest for r in releases if r is not None}

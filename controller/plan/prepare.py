@@ -68,7 +68,7 @@ def _find_image(p: Picture, release: Release, rollout: Rollout) -> Decision:
 def run_before(p: Picture, release: Release, rollout: Rollout) -> Decision | None:
     """Return the next step of the `before` command; None once it succeeded or is not needed."""
     before = release.spec.before
-    if before is None or rollout.before_done or not _needs_before(p, release, rollout):
+    if before is None or not is_before_due(p, release, rollout):
         return None
     found = next((r for r in p.s.world.replicas if r.kind == "before" and r.release == release.number), None)
     if found is None and rollout.data.get("before") == "started":
@@ -88,6 +88,11 @@ def run_before(p: Picture, release: Release, rollout: Rollout) -> Decision | Non
         return _keep(p, found, "the `before` command failed")
     code = "was killed: out of memory" if found.oom_killed else f"ended with code {found.exit_code}"
     return fail(p, f"the `before` command {code}", p.s.memory.tails[found.id])
+
+
+def is_before_due(p: Picture, release: Release, rollout: Rollout) -> bool:
+    """Say whether the `before` command has to succeed yet."""
+    return release.spec.before is not None and not rollout.before_done and _needs_before(p, release, rollout)
 
 
 def _watch_before(p: Picture, found: Replica, rollout: Rollout, timeout_s: float) -> Decision:

@@ -32,9 +32,11 @@ def fill_slots(p: Picture, release: Release, muster: Muster, because: str, *, bu
     waits: list[float] = []
     room = len(muster.missing) if budget is None else max(0, budget)
     for index in muster.missing:
+        if _waits_for_stop(p, release, index):
+            continue
         if (idle := muster.idle.get(index)) is not None:
             starts.append(RestartReplica(idle.id, idle.name, "start it again, it had only been stopped"))
-        elif index in blocked - replaced or _waits_for_stop(p, release, index):
+        elif index in blocked - replaced:
             continue
         elif (wait := p.may_fill_in_s(index)) > 0:
             waits.append(wait)
@@ -80,10 +82,21 @@ def _serves_on(p: Picture, release: Release, replica: Replica) -> bool:
 
 
 def _waits_for_stop(p: Picture, release: Release, index: int) -> bool:
-    """Say whether a single writer's slot still has a container that runs."""
-    if release.spec.strategy.type != "recreate":
+    """Say whether something still runs beside which a single writer must not start."""
+    if not _is_single_writer(release):
         return False
-    return any(r.index == index and r.state in ("running", "paused") for r in p.replicas)
+    return any(_is_in_the_way(p, release, index, r) for r in p.s.world.replicas if r.state in ("running", "paused"))
+
+
+def _is_in_the_way(p: Picture, release: Release, index: int, other: Replica) -> bool:
+    if other.kind == "replica" and other.digest == release.container_digest:
+        return other.index == index
+    # A release that may run beside others says so itself: waiting for it here could last for ever.
+    return other.kind != "run" and _is_single_writer(p.maker(other))
+
+
+def _is_single_writer(release: Release | None) -> bool:
+    return release is None or release.spec.strategy.type == "recreate"
 
 
 def _why(p: Picture, index: int, because: str) -> str:

@@ -10,6 +10,7 @@ from controller.plan.operations import PublishRoutes
 from controller.plan.picture import Picture
 from controller.plan.situation import Answer, Decision, Note, Release
 from controller.plan.slots import fill_slots
+from controller.plan.strategies.recreate import is_held, plan_pause
 from controller.plan.strategies.step import coming_rules, retiring, soonest
 from controller.world.model import Replica
 
@@ -22,6 +23,8 @@ def serve_on(p: Picture, target: Release | None = None) -> Decision:
     live = p.live
     if live is None:
         return _serve_nothing(p, target)
+    if target and is_held(p):
+        return carry_out(p, plan_pause(p, target, live), p.s.memory)
     warm, warm_s = _warm(p)
     # What a rollout that was overtaken had brought into service helps to carry the load until it goes.
     helpers = p.outgoing(live) if target else ()

@@ -193,16 +193,7 @@ def test_recreate_has_visitors_wait_and_never_runs_two_at_once(house: Service, s
     print(f"longest wait {waits[-1]:.2f} s")
     assert set(report.versions()) == {"v1", "v2"}
     assert waits[-1] > 0.3, "somebody had to wait for the new one"
-    assert overlap(journal, shop) == 0
-
-
-def overlap(journal: Journal, shop: Stage) -> int:
-    """Return how many containers were started while another one of the app still ran."""
-    running, twice = 1, 0
-    for event in sorted(journal.actions(shop.name, "start", "die"), key=lambda e: e.at):
-        running += 1 if event.action == "start" else -1
-        twice += running > 1
-    return twice
+    assert journal.overlaps(shop.name) == 0
 
 
 def test_a_failed_recreate_starts_the_old_container_again(house: Service, stage: MakeStage) -> None:
@@ -215,4 +206,4 @@ def test_a_failed_recreate_starts_the_old_container_again(house: Service, stage:
         shop.wait_live("v1")
     assert shop.running() == before, "the very container, not a new one"
     assert set(client.report().versions()) == {"v1"}
-    assert overlap(journal, shop) == 0
+    assert journal.overlaps(shop.name) == 0

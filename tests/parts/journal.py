@@ -173,6 +173,14 @@ class Journal:
             most = max(most, running)
         return most
 
+    def overlaps(self, app: str) -> int:
+        """Return how many containers were started while another one of the app, which had one at first, still ran."""
+        running, twice = 1, 0
+        for event in sorted(self.actions(app, "start", "die"), key=lambda e: e.at):
+            running += 1 if event.action == "start" else -1
+            twice += running > 1
+        return twice
+
     def check_never_stopped_while_routed(self, *outside: str) -> None:
         """
         Raise AssertionError if a container was signalled while the table still named it as ready.

@@ -26,9 +26,10 @@ from controller.plan.settle import settle
 from controller.plan.situation import Decision, Done, Order, Situation, Verb
 from controller.plan.text import render_operation
 from controller.routing.table import AppRoutes
-from controller.spec.model import AppSpec, BlueGreen, Recreate, Rolling
+from controller.spec.model import AppSpec, BlueGreen, Rolling
 from controller.world.model import Replica, Resolution, Routing, Verdict
 from tests.builders import a_situation, a_spec, a_standing
+from tests.plan.lawbook import history_is_wrong, two_writers
 
 
 class LawBroken(AssertionError):
@@ -57,6 +58,7 @@ class Outside:
     next_order: int = 0
     born: int = 0
     laws: bool = True
+    killed: set[str] = field(default_factory=set)
 
     # What people do.
 
@@ -129,6 +131,10 @@ class Outside:
         """Containers get on: the doomed exit, stopped ones and one-offs end."""
         for replica in self.replicas:
             image, leaving = self._image(replica), replica.id in self.situation.memory.stopping
+            if replica.id in self.killed and replica.state in ("running", "paused"):
+                self.killed.discard(replica.id)
+                self.change(replica, state="exited", exit_code=137)
+                continue
             if replica.state != "running":
                 continue
             if replica.kind == "before":
@@ -182,6 +188,8 @@ class Outside:
             orders=tuple(o for o in before.orders if o.id not in answered),
         )
         self.story += [f"      # {note.text.splitlines()[0]}" for note in decision.notes]
+        if self.laws and (law := history_is_wrong(self.situation)):
+            self._break(law)
         done: list[Done] = []
         for number, operation in enumerate(decision.operations):
             here = fault if fault and fault.at == number else None
@@ -218,6 +226,8 @@ class Outside:
         if isinstance(operation, ResolveImage) and operation.ref.startswith("gone"):
             failed = Resolution(state="failed", error="no such image")
             self._world(resolutions={**self.situation.world.resolutions, operation.key: failed})
+        elif isinstance(operation, KillReplica) and not self._is_already_down(operation):
+            self.killed.add(operation.replica)  # a signal was sent; it ends when the world gets on
         elif not isinstance(operation, StopReplica) or self._is_already_down(operation):
             self.situation = replace(self.situation, world=imagine(self.situation, operation))
         self._name_newcomers()
@@ -234,7 +244,7 @@ class Outside:
                 self.born += 1
                 self.change(replica, id=f"{replica.name}#{self.born}")
 
-    def _is_already_down(self, operation: StopReplica) -> bool:
+    def _is_already_down(self, operation: StopReplica | KillReplica) -> bool:
         return any(r.id == operation.replica and r.state != "running" for r in self.replicas)
 
     # The laws.
@@ -256,6 +266,8 @@ class Outside:
 
     def _check_after(self, operation: Operation) -> None:
         p = Picture(self.situation)
+        if law := two_writers(self.situation, operation):
+            self._break(law)
         if isinstance(operation, StartReplica):
             self._check_limits(p)
         if isinstance(operation, PublishRoutes):
@@ -291,11 +303,6 @@ class Outside:
             running = [r for r in p.of(target) if r.state == "running" and not p.is_leaving(r)]
             if len(running) > wanted:
                 self._break(f"law 4: {len(running)} of green, {wanted} wanted")
-        if isinstance(strategy, Recreate) and p.live and p.live.container_digest != target.container_digest:
-            old = [r for r in p.others(target) if r.state == "running"]
-            new = [r for r in p.of(target) if r.state == "running"]
-            if old and new:
-                self._break("recreate: old and new run at once")
 
     def _counts(self, p: Picture, replica: Replica) -> bool:
         """Draining ones do not count: out of the table, or marked as leaving in it."""

@@ -1,0 +1,66 @@
+"""Laws that are told from one situation alone: each function returns what is broken, or nothing."""
+
+from __future__ import annotations
+
+from controller.plan.operations import Operation, RestartReplica, RunBefore, StartReplica
+from controller.plan.situation import Release, Situation
+from controller.spec.model import Recreate
+from controller.world.model import Replica
+
+
+def two_writers(situation: Situation, operation: Operation) -> str:
+    """Say whether *operation*, just carried out, has started a container of a single writer beside another one."""
+    started = _started(situation, operation)
+    if started is None or not _is_single_writer(situation, started):
+        return ""
+    for other in situation.world.replicas:
+        runs = other.id != started.id and other.kind != "run" and other.state in ("running", "paused")
+        if runs and _is_single_writer(situation, other) and _write_the_same(started, other):
+            return f"recreate: {started.name} was started while {other.name} still runs"
+    return ""
+
+
+def _started(situation: Situation, operation: Operation) -> Replica | None:
+    match operation:
+        case RestartReplica():
+            return next((r for r in situation.world.replicas if r.id == operation.replica), None)
+        case StartReplica() | RunBefore():
+            kind = "replica" if isinstance(operation, StartReplica) else "before"
+            index = operation.index if isinstance(operation, StartReplica) else 0
+            made = [
+                r
+                for r in situation.world.replicas
+                if (r.release, r.index, r.kind) == (operation.release, index, kind) and r.state == "running"
+            ]
+            return max(made, key=lambda r: (r.created, r.id), default=None)
+    return None
+
+
+def _is_single_writer(situation: Situation, replica: Replica) -> bool:
+    release = _newest_of(situation, replica)
+    return release is not None and isinstance(release.spec.strategy, Recreate)
+
+
+def _newest_of(situation: Situation, replica: Replica) -> Release | None:
+    known = (r for _, r in sorted(situation.releases.items(), reverse=True))
+    return next((r for r in known if r.container_digest == replica.digest), None)
+
+
+def _write_the_same(one: Replica, other: Replica) -> bool:
+    """Replicas of one release were asked for together; all others share what they write to."""
+    if "before" in (one.kind, other.kind) or one.digest != other.digest:
+        return True
+    return one.index == other.index
+
+
+def history_is_wrong(situation: Situation) -> str:
+    """Say whether the history names another release as live than the one that serves."""
+    memory, rollout = situation.memory, situation.memory.rollout
+    rows = {n: r.outcome for n, r in sorted(situation.releases.items())}
+    live = [n for n, outcome in rows.items() if outcome == "live"]
+    if [n for n in live if n != memory.live]:
+        return f"history: {live} are live, and release {memory.live} serves: {rows}"
+    is_between = rollout is not None and (rollout.switched is not None or rollout.kind == "undo")
+    if memory.live is not None and not live and not is_between:
+        return f"history: no row is live, and release {memory.live} serves: {rows}"
+    return ""
