@@ -13,7 +13,7 @@ TOOLS = $(IMAGES) sshd=openssh-server ssh=openssh-client git=git curl=curl
 # The slow tests look at us as a browser and as an auditor of TLS would.
 MORE_TOOLS = $(TOOLS) chromium=chromium sslscan=sslscan
 
-.PHONY: help setup demo run test e2e bench bench-proxy bench-api fuzz check fix engine engine-stop clean
+.PHONY: help setup demo run test core e2e bench bench-proxy bench-api fuzz check fix engine engine-stop clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,10 +28,13 @@ run: setup ## Run the service here, on ./desired and port 3000
 	@$(ENGINE); exec $(PYTHON) -m controller serve
 
 test: check ## Lint, types, floors and every test but the slow ones
-	@$(TOOLS); $(ENGINE); $(PYTEST) -m "not slow" -n 3 --dist loadfile
+	@$(TOOLS); $(ENGINE); $(PYTEST) --need-engine -m "not slow" -n 3 --dist loadfile
+
+core: setup ## Of the slow tests, those of the README's promises: CI runs them
+	@$(TOOLS); $(ENGINE); $(PYTEST) --need-engine -m "core" -n 2 --dist loadfile
 
 e2e: setup ## The slow tests: whole service, real engine, faults
-	@$(MORE_TOOLS); $(ENGINE); $(PYTEST) -m "slow" -n 2 --dist worksteal
+	@$(MORE_TOOLS); $(ENGINE); $(PYTEST) --need-engine -m "slow" -n 2 --dist worksteal
 
 bench: setup ## From a changed spec to the first answer of the new version
 	@$(IMAGES); $(ENGINE); $(PYTHON) benchmarks/first_answer.py

@@ -28,6 +28,16 @@ def why_no_engine() -> str:
     return ""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--need-engine", action="store_true", help="fail where no engine answers, in place of skipping")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    is_worker = hasattr(config, "workerinput")
+    if config.getoption("--need-engine") and not is_worker and (why := why_no_engine()):
+        raise pytest.UsageError(why)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("e2e"):

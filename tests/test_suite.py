@@ -81,3 +81,12 @@ def test_a_run_that_selects_nothing_fails(side, tmp_path):
     (tmp_path / "test_a.py").write_text(DONE)
     code, printed = run_suite(tmp_path, *side, "-m", "core")
     assert code == 5, printed
+
+
+def test_without_the_engine_that_is_needed_nothing_is_green(tmp_path):
+    (tmp_path / "test_a.py").write_text(DONE)
+    nowhere = {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    code, printed = run_suite(tmp_path, "-p", "tests.conftest", "--need-engine", environment=nowhere)
+    assert (code, "no Docker engine answers" in printed) == (4, True), printed
+    code, printed = run_suite(tmp_path, "-p", "tests.conftest", environment=nowhere)
+    assert code == 0, printed

@@ -61,6 +61,7 @@ def test_a_new_service_takes_the_containers_of_a_lost_one_over(services: Start, 
     assert fresh.get().headers["x-version"] == "v1"
 
 
+@pytest.mark.core
 @pytest.mark.slow
 def test_a_service_whose_database_is_damaged_is_restored_without_it(services: Start, backend: Any) -> None:
     service = services()

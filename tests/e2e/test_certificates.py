@@ -174,6 +174,7 @@ def own_address(family: socket.AddressFamily, far: str) -> str:
     return "" if ipaddress.ip_address(found).is_loopback else found
 
 
+@pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(

@@ -29,6 +29,14 @@ POINTS = (
 )
 QUICK = ("intended", "after:StartReplica", "after:PublishRoutes")
 """What `make test` has time for; `make e2e` goes through all of them, with each strategy, there and back."""
+CORE = {
+    ("rolling", "forward", "before:StopReplica"),
+    ("rolling", "rollback", "intended"),
+    ("blue_green", "forward", "after:PublishRoutes"),
+    ("recreate", "forward", "after:StopReplica"),
+    ("recreate", "rollback", "before:StartReplica"),
+}
+"""What `make core` adds to it: of each strategy the step where most would be lost."""
 A_HOUSE = 5
 """Kills that one service takes before its supervisor waits too long for a test."""
 
@@ -48,11 +56,14 @@ def fresh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def grouped(*cases: tuple[str, ...], slow: bool = False) -> list[object]:
     """Return the cases as parameters, a few for each service."""
-    marks = [pytest.mark.slow] if slow else []
     return [
-        pytest.param(f"{slow}-{number // A_HOUSE}", *case, id="-".join(case), marks=marks)
+        pytest.param(f"{slow}-{number // A_HOUSE}", *case, id="-".join(case), marks=marks_of(case, slow=slow))
         for number, case in enumerate(cases)
     ]
+
+
+def marks_of(case: tuple[str, ...], *, slow: bool) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] * slow + [pytest.mark.core] * (case in CORE)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +124,13 @@ def killed_at(house: Service, point: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("fresh", "strategy", "point"),
     [
-        pytest.param(f"before-{strategy}", strategy, point, id=f"{strategy}-{point}")
+        pytest.param(
+            f"before-{strategy}",
+            strategy,
+            point,
+            id=f"{strategy}-{point}",
+            marks=[pytest.mark.core] * (point == "after:RunBefore"),
+        )
         for strategy in ("rolling", "recreate")
         for point in ("before:RunBefore", "after:RunBefore", "before:RemoveReplica")
     ],
@@ -136,7 +153,13 @@ def test_the_before_command_runs_once_whenever_the_controller_is_killed(
 @pytest.mark.parametrize(
     ("fresh", "strategy", "point"),
     [
-        pytest.param(f"bad-{strategy}", strategy, point, id=f"{strategy}-{point}")
+        pytest.param(
+            f"bad-{strategy}",
+            strategy,
+            point,
+            id=f"{strategy}-{point}",
+            marks=[pytest.mark.core] * (point == "after:KillReplica"),
+        )
         for strategy, points in {
             "rolling": ("before:KeepLogs", "after:KeepLogs", "before:KillReplica", "after:KillReplica"),
             "recreate": ("after:KeepLogs", "before:RestartReplica", "after:RestartReplica", "after:KillReplica"),

@@ -66,7 +66,9 @@ def test_each_lost_reply_leaves_exactly_the_containers_that_are_wanted(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("frozen_s", [pytest.param(0, id="until-told"), pytest.param(90, id="90s")])
+@pytest.mark.parametrize(
+    "frozen_s", [pytest.param(0, id="until-told", marks=pytest.mark.core), pytest.param(90, id="90s")]
+)
 def test_a_frozen_engine_is_told_and_touches_no_visitor(
     house: Service, relay: Relay, stage: Callable[..., Stage], frozen_s: float
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_frozen_engine_is_told_and_touches_no_visitor(
     assert len(journal.actions(shop.name, "create")) == 2, "nothing was replayed"
 
 
+@pytest.mark.core
 @pytest.mark.slow
 def test_a_cut_event_stream_costs_time_and_nothing_else(
     house: Service, relay: Relay, stage: Callable[..., Stage]

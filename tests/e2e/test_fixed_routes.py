@@ -87,6 +87,7 @@ def test_the_api_answers_under_its_public_host_and_never_takes_a_token_in_the_cl
     assert ask(service, "other.test", "/healthz").status_code == 404
 
 
+@pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_the_command_line_works_under_the_apis_public_host(services: Callable[..., Service], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 CLIENTS, ROUNDS, APPS = 10, 4, ("one", "two", "three")
 
 
+@pytest.mark.core
 @pytest.mark.timeout(180)
 def test_applies_of_ten_clients_at_once_lose_nothing(service: Service, backend: Any) -> None:
     image = backend("v1")

@@ -68,6 +68,7 @@ def test_a_second_service_on_a_state_directory_is_refused_in_one_line(house: Ser
     assert not journal.versions() - {journal.looks[0].version}
 
 
+@pytest.mark.core
 @pytest.mark.slow
 def test_a_controller_whose_lock_is_gone_stops_acting(tmp_path: Path) -> None:
     with open_house(tmp_path / "house") as house:

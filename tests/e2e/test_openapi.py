@@ -185,6 +185,7 @@ def all_good(visitor: Visitor, backend: Any, tmp_path: Path) -> Iterator[Good]:
     yield "GET /v1/restore", {}
 
 
+@pytest.mark.core
 @pytest.mark.timeout(300)
 def test_every_operation_succeeds_as_the_document_says(visitor: Visitor, backend: Any, tmp_path: Path) -> None:
     operations, done = visitor.operations, set()

@@ -50,6 +50,7 @@ def test_green_waits_behind_its_preview_host_until_a_person_promotes_it(house: S
     journal.check_never_stopped_while_routed()
 
 
+@pytest.mark.core
 @pytest.mark.slow
 def test_an_aborted_rollout_leaves_what_served(house: Service, stage: MakeStage) -> None:
     shop = stage("abort", replicas=1, strategy={"type": "blue_green", "promote": "manual"})
@@ -140,6 +141,7 @@ def test_a_deleted_app_is_gone_from_the_engine_and_its_number_goes_on(house: Ser
     assert shop.version() == "v2"
 
 
+@pytest.mark.core
 @pytest.mark.slow
 def test_a_restart_replaces_every_container_and_loses_nothing(house: Service, stage: MakeStage) -> None:
     shop = stage("restart", replicas=2)
@@ -155,6 +157,7 @@ def test_a_restart_replaces_every_container_and_loses_nothing(house: Service, st
     journal.check_never_stopped_while_routed()
 
 
+@pytest.mark.core
 @pytest.mark.slow
 def test_an_apply_finds_that_the_image_has_moved_and_a_look_alone_does_not(house: Service, stage: MakeStage) -> None:
     name = "oton-test-backend:moving"

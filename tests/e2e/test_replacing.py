@@ -65,6 +65,7 @@ def talk(shop: Stage) -> tuple[int, float]:
             return closed.rcvd.code if closed.rcvd else 0, time.monotonic()
 
 
+@pytest.mark.core
 def test_workers_are_replaced_with_a_long_download_an_event_stream_and_a_websocket_open(activated: Service) -> None:
     shop = Stage(activated, "shop", replicas=2)
     shop.deploy("v1")
@@ -86,6 +87,7 @@ def test_workers_are_replaced_with_a_long_download_an_event_stream_and_a_websock
         assert STOP_S * 0.75 <= ended - asked <= STOP_S + 10, "the last quarter, counted from when the new ones accept"
 
 
+@pytest.mark.core
 def test_the_service_is_replaced_behind_its_socket_without_a_refused_connection(activated: Service) -> None:
     shop = Stage(activated, "shop", replicas=2)
     shop.deploy("v1")

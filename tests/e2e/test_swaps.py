@@ -62,3 +62,29 @@ def no_old_answer_after_the_switch(shop: Stage, client: CheckingClient, release:
     wait_for(lambda: client.counts()[1] > sent + 20, 20, "more answers come")
     late = client.report().old_after(moment, old)
     assert not late, f"{len(late)} requests sent after the switch were answered by {old}: {late[:3]}"
+
+
+@pytest.mark.core
+@pytest.mark.slow
+def test_a_canary_goes_step_by_step_or_back_at_once_and_loses_nothing(
+    house: Service, stage: Callable[..., Stage]
+) -> None:
+    steps = [{"weight": 50, "hold": "2s"}]
+    patient = {"type": "canary", "steps": steps, "abort_on": {"p95": None, "error_rate": None}}
+    strict = {"type": "canary", "steps": steps, "abort_on": {"p95": "1ms"}}  # no answer of a container is that quick
+    shop = stage("canary", replicas=2)
+    shop.deploy("v1")
+    with Journal(house) as journal, shop.load() as client:
+        change = shop.put("v2", strategy=patient)
+        shop.wait(lambda row: row["phase"] == "waiting" and row["step"] == "1/1")
+        sent = client.count
+        wait_for(lambda: client.count > sent + 20, 20, "visitors are shared out")
+        assert set(client.report().versions()) == {"v1", "v2"}
+        shop.wait_live("v2")
+        assert shop.wait_answer(change)["release"] == 2
+        assert shop.apply("v1", strategy=strict).returncode == 3
+        shop.wait_tidy()
+        assert shop.version() == "v2"
+    assert [row["outcome"] for row in shop.releases()] == ["rolled_back", "live", "superseded"]
+    journal.check_always_routed(shop.name, at_least=2)
+    journal.check_never_stopped_while_routed()

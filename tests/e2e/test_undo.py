@@ -24,7 +24,9 @@ def crash(shop: Stage) -> None:
     assert answer.status_code == 502
 
 
-@pytest.mark.parametrize("strategy", ["rolling", pytest.param("blue_green", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "strategy", ["rolling", pytest.param("blue_green", marks=[pytest.mark.slow, pytest.mark.core])]
+)
 def test_a_release_that_crashes_while_it_bakes_is_undone_once(house: Service, stage: MakeStage, strategy: str) -> None:
     shop = stage("bake", replicas=2, strategy=strategy, bake="60s")
     shop.deploy("v1", bake="0s")
@@ -79,6 +81,7 @@ def test_a_rollback_to_what_is_bad_now_stops_and_says_so(house: Service, stage: 
     assert shop.row()["pin"] is None
 
 
+@pytest.mark.core
 @pytest.mark.slow
 def test_an_undo_that_fails_is_never_undone_and_loops_nowhere(house: Service, stage: MakeStage) -> None:
     shop = stage("both", replicas=1, bake="60s", strategy={"type": "rolling", "max_surge": 0, "max_unavailable": 1})
