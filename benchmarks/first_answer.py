@@ -68,7 +68,7 @@ def swap(service: Service, image: str) -> float:
 
 def start_bare(service: Service, image: str) -> float:
     """Return the seconds that create, start and the app's own start take without us."""
-    network = service.environment["OTON_NETWORK"]
+    network = f"{service.environment['OTON_NETWORK']}-shop"
     with engine() as client:
         host = client.create_host_config(network_mode=network, restart_policy={"Name": "no"})
         labels = {"oton-bench": service.instance}

@@ -93,6 +93,10 @@ class Engine(Protocol):
         """Remove images that releases of ours once used and nothing uses any more, but for *keep*."""
         ...
 
+    def retain_networks(self, keep: Collection[str]) -> None:
+        """Remove the networks of apps other than *keep* that nothing is left on."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:

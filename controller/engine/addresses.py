@@ -1,7 +1,7 @@
 """
-Which replica gets which address: the least recently used free one, so that a freed address is not soon another app's.
+Which replica gets which address of its app's network: the least recently used free one.
 
-A request that was on its way to a removed replica must find nobody there, never another app.
+A request that was on its way to a removed replica must find nobody there, never one that knows nothing of it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from controller.clock import steady_seconds
+from controller.engine.notes import read_note, write_note
 from controller.errors import Retry
 
 PENDING_S = 120.0
@@ -57,12 +58,16 @@ class Addresses:
             for number in [each for each in pending if now - self._since[each] > PENDING_S]:
                 self._release(number)
             if not self._free:
-                raise Retry(f"all addresses of {self._subnet} are in use; set OTON_SUBNET to a wider range")
+                raise Retry(
+                    f"all {len(self._holder)} addresses of {self._subnet} are in use; with a wider OTON_SUBNET "
+                    "the app's network would be wider"
+                )
             chosen = next(iter(self._free))
             del self._free[chosen]
             self._holder[chosen], self._since[chosen] = "", now
-            self._remember(chosen)
-        return str(ipaddress.ip_address(chosen))
+            address = str(ipaddress.ip_address(chosen))
+            write_note(self._memo, address)
+        return address
 
     def bind(self, container: str, address: str) -> None:
         """Note that *container* holds *address* now or will when started again."""
@@ -91,15 +96,6 @@ class Addresses:
             self._free[number] = None
 
     def _remembered(self) -> int:
-        with suppress(OSError, ValueError):
-            return int(ipaddress.ip_address(self._memo.read_text().strip())) if self._memo else 0
+        with suppress(ValueError):
+            return int(ipaddress.ip_address(read_note(self._memo)))
         return 0
-
-    def _remember(self, last: int) -> None:
-        if self._memo is None:
-            return
-        # Losing this costs a reuse that is sooner than it might be, so it is not synced.
-        with suppress(OSError):
-            spare = self._memo.with_suffix(".tmp")
-            spare.write_text(str(ipaddress.ip_address(last)))
-            spare.replace(self._memo)

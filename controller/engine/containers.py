@@ -47,19 +47,18 @@ class Containers:
             known = self._begun(plan)
             if known is not None and known["State"] != "created":
                 return str(known["Id"])
-            made = self._resume(plan, known["Id"]) if known else self.create(plan)
+            made = self._join_missing(plan, known["Id"]) if known else self.create(plan)
             return self._run(plan, made)
 
     def create(self, plan: ContainerPlan, change: Change = lambda body: body, suffix: str = "") -> str:
         """Create the container of *plan* without starting it; *change* edits the request."""
         self._volumes.ensure(plan.release.spec)
-        self._networks.check_extra(plan.release.spec.networks)
+        self._networks.check_extra(plan.app, plan.release.spec.networks)
         for attempt in range(1, NAMES):
             name = container_name(plan, attempt) + suffix
             made = self._create_as(name, plan, change)
             if made is not None:
-                self._join(plan, made, self._networks_of(plan))
-                return made
+                return self._join_missing(plan, made)
         raise Refused(f"the names {container_name(plan)} to -{NAMES - 1} are all taken by others; remove some of them")
 
     def _begun(self, plan: ContainerPlan) -> dict[str, Any] | None:
@@ -79,14 +78,14 @@ class Containers:
 
     def _create_as(self, name: str, plan: ContainerPlan, change: Change) -> str | None:
         """Create under this name; None if somebody else has it."""
-        place = self._networks.place()
+        place = self._networks.place(plan.app, plan.release.spec.replicas)
         body = change(render_container(plan, self._instance, place))
         try:
             with self._calls.doing(f"create {name}") as client:
                 try:
                     made = str(client.create_container_from_config(body, name)["Id"])  # type: ignore[no-untyped-call]
                 except docker.errors.APIError as error:
-                    self._give_back(place.address)
+                    self._give_back(plan.app, place.address)
                     if error.status_code == 409 and "name" in explain(error).lower():
                         return self._owner(name, plan)
                     if error.status_code == 404 and "image" in explain(error).lower():
@@ -100,7 +99,7 @@ class Containers:
             raise
         self._sight.doubt(made)
         if place.address:
-            self._networks.addresses.bind(made, place.address)
+            self._networks.bind(plan.app, made, place.address)
         return made
 
     def _owner(self, name: str, plan: ContainerPlan) -> str | None:
@@ -114,21 +113,19 @@ class Containers:
         same = _is_made_for(seen["Config"].get("Labels") or {}, _made_for(plan, self._instance))
         return str(seen["Id"]) if same and seen["State"]["Status"] == "created" else None
 
-    def _resume(self, plan: ContainerPlan, made: str) -> str:
-        """Finish what a broken-off `create` left undone."""
-        seen = self._sight.inspect(made)
-        joined = (seen.get("NetworkSettings") or {}).get("Networks") or {}
-        self._join(plan, made, [each for each in self._networks_of(plan) if each not in joined])
+    def _join_missing(self, plan: ContainerPlan, made: str) -> str:
+        """Join the networks that the spec asks for, but for those that a broken-off `create` came to."""
+        if plan.release.spec.networks:
+            joined = (self._sight.inspect(made).get("NetworkSettings") or {}).get("Networks") or {}
+            for name in plan.release.spec.networks:
+                if name not in joined:
+                    self._join(plan, made, name)
         return made
 
-    def _networks_of(self, plan: ContainerPlan) -> list[str]:
-        return [each for each in plan.release.spec.networks if each != self._networks.name()]
-
-    def _join(self, plan: ContainerPlan, made: str, names: list[str]) -> None:
-        for name in names:
-            with self._calls.doing(f"join {container_name(plan)} to network {name}") as client:
-                aliases = [plan.app] if plan.kind == "replica" else None
-                client.connect_container_to_network(made, name, aliases=aliases)
+    def _join(self, plan: ContainerPlan, made: str, name: str) -> None:
+        with self._calls.doing(f"join {container_name(plan)} to network {name}") as client:
+            aliases = [plan.app] if plan.kind == "replica" else None
+            client.connect_container_to_network(made, name, aliases=aliases)
 
     def _run(self, plan: ContainerPlan, made: str) -> str:
         try:
@@ -161,9 +158,9 @@ class Containers:
         with suppress(ControllerError):
             self.remove(container)
 
-    def _give_back(self, address: str | None) -> None:
+    def _give_back(self, app: str, address: str | None) -> None:
         if address:
-            self._networks.addresses.give_back(address)
+            self._networks.give_back(app, address)
 
     def restart(self, container: str) -> None:
         """Start an exited container again; running already is success, a paused one goes on."""
@@ -179,16 +176,18 @@ class Containers:
                 self._start(container, name)
 
     def _move(self, seen: Mapping[str, Any]) -> None:
-        """Give an existing container another place on our network: it is kept for what is inside it."""
+        """Give an existing container another place on its app's network: it is kept for what is inside it."""
         container, name, ours = seen["Id"], _name(seen), seen["Config"]["Labels"]
-        place = self._networks.place()
+        app, home = ours[labels.APP], seen["HostConfig"].get("NetworkMode", "")
+        place = self._networks.place(app)
         with self._calls.doing(f"move {name} on network {place.network}") as client:
-            with suppress(docker.errors.APIError):  # it may not have got as far as being on it
-                client.disconnect_container_from_network(container, place.network, force=True)
-            aliases = None if ours.get(labels.KIND) else [ours[labels.APP]]
+            for former in {home, place.network}:
+                with suppress(docker.errors.APIError):  # it may not have got as far as being on it
+                    client.disconnect_container_from_network(container, former, force=True)
+            aliases = None if ours.get(labels.KIND) else [app]
             client.connect_container_to_network(container, place.network, aliases=aliases, ipv4_address=place.address)
         if place.address:
-            self._networks.addresses.bind(container, place.address)
+            self._networks.bind(app, container, place.address)
 
     def signal_stop(self, container: str) -> None:
         """Send the container's own stop signal and return at once; one that does not run is success."""

@@ -50,11 +50,11 @@ class DockerEngine:
             name=network,
             subnet=subnet,
             upstream=upstream,
-            memo=folder / "address" if folder else None,
+            memo=folder,
         )
-        self._sight = Sight(self._calls, instance, self._networks.name)
-        self._sight.on_address = self._networks.addresses.bind
-        self._sight.on_present = self._networks.addresses.settle
+        self._sight = Sight(self._calls, instance)
+        self._sight.on_address = self._networks.bind
+        self._sight.on_present = self._networks.settle
         self._networks.look_around = self._sight.observe_all
         self._images = Images(self._calls, folder / "images" if folder else None)
         self._puller = Puller(self._calls, ring)
@@ -109,6 +109,9 @@ class DockerEngine:
 
     def retain_images(self, keep: Collection[str]) -> None:
         self._images.retain(keep)
+
+    def retain_networks(self, keep: Collection[str]) -> None:
+        self._networks.retain(keep, self._sight.listed)
 
     # Threads.
 

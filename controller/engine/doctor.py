@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from controller.engine import labels
 from controller.engine.calls import Calls
 from controller.engine.networks import Networks
 from controller.engine.reading import read_time
@@ -43,7 +44,7 @@ def examine(calls: Calls, networks: Networks) -> tuple[Row, ...]:
         *_limits(info),
     ]
     try:
-        rows.append(_reach(info, calls, networks))
+        rows += [_reach(info, calls, networks), *_shared(calls, networks)]
     except ControllerError as error:
         rows.append(Row("network", "error", str(error)))
     return tuple(rows)
@@ -78,8 +79,23 @@ def _reach(info: Mapping[str, Any], calls: Calls, networks: Networks) -> Row:
     kind = "rootless engine: " if rootless else ""
     match networks.mode():
         case "address":
-            return Row("replicas", "ok", f"{kind}reached at their own addresses on network {networks.name()}")
+            return Row("replicas", "ok", f"{kind}reached at their own addresses, each app on a network of its own")
         case "port":
             return Row("replicas", "ok", f"{kind}reached by ports published on 127.0.0.1, which is slower")
         case _:
-            return Row("replicas", "ok", f"{kind}network {networks.name()} is made with the first of them")
+            return Row("replicas", "ok", f"{kind}each app's network is made with its first replica")
+
+
+def _shared(calls: Calls, networks: Networks) -> Iterator[Row]:
+    """Tell of apps that are still on the network which former versions made for all of them."""
+    for network in networks.shared():
+        with calls.doing("see who is on it") as client:
+            there = client.containers(filters={"network": network.id, "label": labels.APP})
+        apps = sorted({str(each["Labels"][labels.APP]) for each in there})
+        if apps:
+            yield Row(
+                "networks",
+                "warning",
+                f"{', '.join(apps)} can still reach each other on {network.name}, which a former version made",
+                f"move each to its own network, without a lost request: oton restart {apps[0]}",
+            )

@@ -33,12 +33,12 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
-def read_replica(seen: Mapping[str, Any], network: str, *, can_limit: frozenset[str]) -> Replica:
+def read_replica(seen: Mapping[str, Any], *, can_limit: frozenset[str]) -> Replica:
     """Turn an inspection into a `Replica`; *can_limit* names the limits that this engine can enforce."""
     state, config, host = seen["State"], seen["Config"], seen["HostConfig"]
     ours = config.get("Labels") or {}
     status = _STATES.get(state["Status"], "exited")
-    address, port = _reach(seen, ours, network) if status in ("running", "paused") else (None, None)
+    address, port = _reach(seen, ours) if status in ("running", "paused") else (None, None)
     health, log = _health(state)
     return Replica(
         id=seen["Id"],
@@ -64,14 +64,13 @@ def read_replica(seen: Mapping[str, Any], network: str, *, can_limit: frozenset[
     )
 
 
-def read_summary(seen: Mapping[str, Any], network: str) -> Replica:
+def read_summary(seen: Mapping[str, Any]) -> Replica:
     """Turn an entry of the container list into a `Replica`: right, but without its finer parts."""
     ours = seen["Labels"]
     status = _STATES.get(seen["State"], "exited")
     code = re.match(r"Exited \((\d+)\)", seen.get("Status", ""))
-    networks = (seen.get("NetworkSettings") or {}).get("Networks") or {}
     port = _whole(ours.get(labels.PORT)) or None
-    address = (networks.get(network) or {}).get("IPAddress") or None
+    address = _at_home(seen, ours).get("IPAddress") or None
     published = [each for each in seen.get("Ports", ()) if each.get("PrivatePort") == port and each.get("PublicPort")]
     if published:
         address, port = "127.0.0.1", published[0]["PublicPort"]
@@ -108,14 +107,13 @@ def _kind(ours: Mapping[str, str]) -> ReplicaKind:
             return "replica"
 
 
-def _reach(seen: Mapping[str, Any], ours: Mapping[str, str], network: str) -> tuple[str | None, int | None]:
+def _reach(seen: Mapping[str, Any], ours: Mapping[str, str]) -> tuple[str | None, int | None]:
     port = _whole(ours.get(labels.PORT)) or None
     settings = seen.get("NetworkSettings") or {}
     published = (settings.get("Ports") or {}).get(f"{port}/tcp") or []
     if published and published[0].get("HostPort"):
         return "127.0.0.1", int(published[0]["HostPort"])
-    mine = (settings.get("Networks") or {}).get(network) or {}
-    address = mine.get("IPAddress") or None
+    address = _at_home(seen, ours).get("IPAddress") or None
     return (address, port) if address else (None, None)
 
 
@@ -131,10 +129,9 @@ def _drift(seen: Mapping[str, Any], host: Mapping[str, Any], ours: Mapping[str, 
     policy = (host.get("RestartPolicy") or {}).get("Name") or "no"
     if policy != "no":
         return f"restart policy {policy}, made with no: we alone restart containers"
-    try:
-        made = json.loads(ours.get(labels.MADE, ""))
-    except ValueError:
-        return ""  # made by an earlier version of ours, which did not note it
+    made = _made(ours)
+    if not made:
+        return ""
     for key, name, show in _COMPARED:
         now, then = max(0, host.get(key) or 0), made.get(key, 0)
         if key in can_limit and now != then:
@@ -186,10 +183,35 @@ def clean_line(line: str) -> str:
     return _CONTROLS.sub("", _ESCAPES.sub("", line.rstrip())).rstrip()[:LINE_CHARS]
 
 
-def used_address(seen: Mapping[str, Any], network: str) -> str:
-    """Return the address on our network that this container holds or will take when started again, or ""."""
-    mine: Mapping[str, Any] = ((seen.get("NetworkSettings") or {}).get("Networks") or {}).get(network) or {}
+def used_address(seen: Mapping[str, Any]) -> str:
+    """Return the address that this container holds or will take when started again on the network it was made on."""
+    mine = _at_home(seen, (seen.get("Config") or {}).get("Labels") or {})
     return str((mine.get("IPAMConfig") or {}).get("IPv4Address") or mine.get("IPAddress") or "")
+
+
+def networks_of(seen: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the networks that a container of the list is on, started or not."""
+    joined = (seen.get("NetworkSettings") or {}).get("Networks") or {}
+    return (*sorted(joined), str((seen.get("HostConfig") or {}).get("NetworkMode", "")))
+
+
+def _at_home(seen: Mapping[str, Any], ours: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return how it is on the network that we placed it on; the others are those that its spec asks for."""
+    joined: Mapping[str, Any] = (seen.get("NetworkSettings") or {}).get("Networks") or {}
+    home = (seen.get("HostConfig") or {}).get("NetworkMode", "")
+    if home not in joined:
+        asked_for = _made(ours).get("networks", [])[1:]
+        home = next((name for name in sorted(joined) if name not in asked_for), "")  # it was moved
+    return joined.get(home) or {}
+
+
+def _made(ours: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the container was made with; nothing for one of an earlier version of ours, which did not note it."""
+    try:
+        noted = json.loads(ours.get(labels.MADE, ""))
+    except ValueError:
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def limits_of(info: Mapping[str, Any]) -> frozenset[str]:

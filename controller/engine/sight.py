@@ -55,10 +55,9 @@ class _Kept:
 class Sight:
     """Sees our instance's containers; safe for several threads."""
 
-    def __init__(self, calls: Calls, instance: str, network: Callable[[], str]) -> None:
+    def __init__(self, calls: Calls, instance: str) -> None:
         self._calls = calls
         self._instance = instance
-        self._network = network
         self._kept: dict[str, _Kept] = {}
         self._doubts: dict[str, int] = {}
         self._doubted_all = 0
@@ -73,8 +72,8 @@ class Sight:
         self._doubt_count, self._doubted_at = 0, 0.0
         self.is_followed = False
         """The event stream is open: a change that a shared list does not show will ring in a moment."""
-        self.on_address: Callable[[str, str], None] = lambda container, address: None
-        """Told of every address that a container of ours holds or will take when started again."""
+        self.on_address: Callable[[str, str, str], None] = lambda app, container, address: None
+        """Told of every address that a container of an app of ours holds or will take when started again."""
         self.on_present: Callable[[frozenset[str], float], None] = lambda containers, as_of: None
         """Told of all containers of ours and the steady time of that list, whenever all are looked at."""
 
@@ -166,10 +165,10 @@ class Sight:
         try:
             with self._calls.doing(f"inspect container {key[:12]}", limit_s or READ_S) as client:
                 seen = client.inspect_container(key)
-            replica = read_replica(seen, self._network(), can_limit=self._what_it_limits())
+            replica = read_replica(seen, can_limit=self._what_it_limits())
         except Stale:
             return None
-        self.on_address(key, used_address(seen, self._network()))
+        self.on_address(replica.app, key, used_address(seen))
         with self._lock:
             # An event that came while we looked may tell of something newer than what we saw.
             if mark == (self._doubts.get(key, 0), self._doubted_all):
@@ -180,7 +179,7 @@ class Sight:
     def _look_or_list(self, listed: Mapping[str, Any]) -> Replica | None:
         key = listed["Id"]
         if self._stuck.get(key, 0.0) > steady_seconds():
-            return read_summary(listed, self._network())
+            return read_summary(listed)
         try:
             return self._look(listed, limit_s=HANG_S)
         except Retry:
@@ -189,7 +188,7 @@ class Sight:
             # One container's lock can be held for minutes; the other apps must not wait for it.
             with self._lock:
                 self._stuck[key] = steady_seconds() + STUCK_S
-            return read_summary(listed, self._network())
+            return read_summary(listed)
 
     def _what_it_limits(self) -> frozenset[str]:
         if self._limits is None:

@@ -21,7 +21,7 @@ _NANO = 1_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a new container is put: our network, and how the proxy will reach it."""
+    """Where a new container is put: its app's network, and how the proxy will reach it."""
 
     network: str
     address: str | None
@@ -117,13 +117,19 @@ def _host_config(plan: ContainerPlan, place: Place) -> dict[str, Any]:
         "ReadonlyRootfs": spec.read_only,
         "Tmpfs": dict(_split_tmpfs(entry) for entry in spec.tmpfs),
         "CapAdd": list(spec.cap_add),
-        "CapDrop": list(spec.cap_drop),
+        "CapDrop": list(_dropped(spec)),
         "ExtraHosts": list(spec.extra_hosts),
         "ShmSize": spec.shm_size,
         "Ulimits": [{"Name": name, "Soft": one.soft, "Hard": one.hard} for name, one in sorted(spec.ulimits.items())],
         "Mounts": [*_anonymous_volumes(spec), *_secret_mounts(plan)],
     }
     return config | {key: value for key, value in optional.items() if value}
+
+
+def _dropped(spec: AppSpec) -> tuple[str, ...]:
+    """Return the capabilities taken away: without NET_RAW no container can forge another one's frames."""
+    is_said = {"NET_RAW", "ALL"} & {*spec.cap_add, *spec.cap_drop}
+    return spec.cap_drop if is_said else (*spec.cap_drop, "NET_RAW")
 
 
 def _bind(app: str, volume: Volume) -> str:

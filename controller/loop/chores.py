@@ -1,4 +1,4 @@
-"""What has to be done now and then, whatever happens: tidy the history, let old images go."""
+"""What has to be done now and then, whatever happens: tidy the history, let old images and networks go."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ PRUNE_EVERY = 60
 """Rounds between two prunings of the history: an hour."""
 
 
-class Images(Protocol):
-    """The engine, as far as its images go."""
+class Leftovers(Protocol):
+    """The engine, as far as what stays there goes."""
 
     def reachable(self) -> bool: ...
     def retain_images(self, keep: Collection[str]) -> None: ...
+    def retain_networks(self, keep: Collection[str]) -> None: ...
 
 
 class Ledger(Protocol):
@@ -39,7 +40,7 @@ class Chores:
 
     def __init__(
         self,
-        engine: Images,
+        engine: Leftovers,
         ledger: Ledger,
         workers: Workers,
         *,
@@ -59,6 +60,7 @@ class Chores:
                 if self._engine.reachable():
                     self._sweep()
                     self._engine.retain_images(self.images_to_keep())
+                    self._engine.retain_networks(self._ledger.apps())
                 if rounds % PRUNE_EVERY == 0:
                     self._ledger.prune()
             except ControllerError as error:

@@ -285,6 +285,23 @@ def test_a_missing_image_that_may_not_be_pulled_fails_at_once(world: World) -> N
     assert "never" in failed.error
 
 
+def test_letting_networks_go_harms_no_container_and_no_later_start(world: World) -> None:
+    made = world.engine.start(world.plan(port=8000))
+    world.engine.retain_networks(())
+    assert only(world).address
+    world.engine.kill(made)
+    wait_for(lambda: is_in(world, "exited"))
+    world.engine.retain_networks(())
+    world.engine.restart(made)
+    assert only(world).address
+    world.engine.kill(made)
+    wait_for(lambda: is_in(world, "exited"))
+    world.engine.remove(made)
+    world.engine.retain_networks(())
+    world.engine.start(world.plan(port=8000))
+    assert only(world).address
+
+
 def test_images_are_known_by_id(world: World) -> None:
     assert world.engine.has_image(world.image)
     assert not world.engine.has_image("sha256:" + "9" * 64)

@@ -108,6 +108,11 @@ class Bench:
         """Return a plan whose image is there."""
         return a_plan(app or self.app, image=fields.pop("image_id", self.image), **fields)
 
+    @property
+    def own(self) -> str:
+        """The name of the network of this test's app."""
+        return f"{self.network}-{self.app}"
+
     def follow(self, *runs: Callable[[threading.Event], None]) -> None:
         """Run loops of the edge in threads until the end of the test."""
         for run in runs:

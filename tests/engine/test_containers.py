@@ -91,7 +91,7 @@ def test_every_field_of_the_container_part_works(bench: Bench, tmp_path: Any) ->
         assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
         assert (seen["Config"]["StopSignal"], seen["Config"]["StopTimeout"]) == ("SIGQUIT", 3)
         assert seen["Config"]["Labels"]["team"] == "a"
-        assert set(seen["NetworkSettings"]["Networks"]) == {bench.network, extra}
+        assert set(seen["NetworkSettings"]["Networks"]) == {bench.own, extra}
         volume = bench.client.inspect_volume(f"{bench.app}_data")
         assert volume["Labels"]["oton.instance"] == bench.instance
         (replica,) = bench.engine.observe(bench.app)
@@ -108,7 +108,7 @@ def test_a_replica_answers_at_the_address_that_we_gave(bench: Bench) -> None:
     (replica,) = bench.engine.observe(bench.app)
     assert wait_for(lambda: _try(replica.address, replica.port)) == b"xxx"
     seen = bench.client.inspect_container(replica.id)
-    mine = seen["NetworkSettings"]["Networks"][bench.network]
+    mine = seen["NetworkSettings"]["Networks"][bench.own]
     assert mine["IPAMConfig"]["IPv4Address"] == replica.address
     assert bench.app in mine["Aliases"]
 
@@ -202,7 +202,7 @@ def test_two_instances_do_not_see_each_other(bench: Bench) -> None:
         assert [one.id for one in bench.engine.observe(app)] == [mine]
         assert [one.id for one in other.engine.observe(app)] == [theirs]
         networks = other.client.inspect_container(theirs)["NetworkSettings"]["Networks"]
-        assert list(networks) == [f"{bench.network}-2"]
+        assert list(networks) == [f"{bench.network}-{app}-2"]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_restart_of_ours_between_create_and_start_goes_on_with_that_container(
         assert begun.state == "created"
         assert bench.another().start(plan) == begun.id
         joined = bench.client.inspect_container(begun.id)["NetworkSettings"]["Networks"]
-        assert set(joined) == {bench.network, extra}
+        assert set(joined) == {bench.own, extra}
     finally:
         bench.clear()
         bench.client.remove_network(extra)
@@ -260,11 +260,11 @@ def test_an_address_that_somebody_else_took_is_passed_over(bench: Bench) -> None
     bench.engine.start(bench.plan())
     (first,) = bench.engine.observe(bench.app)
     assert first.address is None or first.address  # the worker has no port
-    mine = bench.client.inspect_container(first.id)["NetworkSettings"]["Networks"][bench.network]["IPAddress"]
+    mine = bench.client.inspect_container(first.id)["NetworkSettings"]["Networks"][bench.own]["IPAddress"]
     taken = f"{mine.rsplit('.', 1)[0]}.{int(mine.rsplit('.', 1)[1]) + 1}"
     endpoint = bench.client.create_endpoint_config(ipv4_address=taken)
     squatter = bench.client.create_container(
-        IMAGE, networking_config=bench.client.create_networking_config({bench.network: endpoint})
+        IMAGE, networking_config=bench.client.create_networking_config({bench.own: endpoint})
     )["Id"]
     try:
         bench.client.start(squatter)
@@ -282,7 +282,7 @@ def test_a_network_that_a_hand_removed_is_made_again() -> None:
         bench.engine.kill(first)
         wait_for(lambda: bench.engine.observe(bench.app)[0].state == "exited")
         bench.engine.remove(first)
-        bench.client.remove_network(bench.network)
+        bench.client.remove_network(bench.own)
 
         def starts() -> bool:
             try:
@@ -303,10 +303,10 @@ def test_an_exited_container_is_started_again_though_its_place_is_gone(trouble: 
         bench.engine.kill(made)
         wait_for(lambda: bench.engine.observe(bench.app)[0].state == "exited")
         if trouble == "network removed":
-            bench.client.remove_network(bench.network)
+            bench.client.remove_network(bench.own)
         else:
             endpoint = bench.client.create_endpoint_config(ipv4_address=first.address)
-            config = bench.client.create_networking_config({bench.network: endpoint})
+            config = bench.client.create_networking_config({bench.own: endpoint})
             labels = {"oton.instance": bench.instance + "-squatter"}
             squatter = bench.client.create_container(IMAGE, labels=labels, networking_config=config)["Id"]
             bench.client.start(squatter)
@@ -315,7 +315,7 @@ def test_an_exited_container_is_started_again_though_its_place_is_gone(trouble: 
             (again,) = bench.engine.observe(bench.app)
             assert (again.id, again.state, again.drift) == (made, "running", "")
             assert wait_for(lambda: _try(again.address, again.port)) == b"xxx"
-            seen = bench.client.inspect_container(made)["NetworkSettings"]["Networks"][bench.network]
+            seen = bench.client.inspect_container(made)["NetworkSettings"]["Networks"][bench.own]
             assert bench.app in seen["Aliases"]
         finally:
             if trouble == "address taken":
@@ -381,14 +381,14 @@ def test_hands_on_changes_show_as_drift(bench: Bench) -> None:
     engine = bench.another()
     assert engine.observe(bench.app)[0].drift == "memory limit 32M, made with 64M"
     bench.client.update_container(made, mem_limit=64 * 1024**2, memswap_limit=128 * 1024**2)
-    bench.client.disconnect_container_from_network(made, bench.network)
-    assert bench.another().observe(bench.app)[0].drift == f"not on network {bench.network}, made with it"
+    bench.client.disconnect_container_from_network(made, bench.own)
+    assert bench.another().observe(bench.app)[0].drift == f"not on network {bench.own}, made with it"
 
 
 def test_what_was_made_is_noted_for_later_versions(bench: Bench) -> None:
     made = bench.engine.start(bench.plan(resources={"cpus": 0.5}))
     labels = bench.client.inspect_container(made)["Config"]["Labels"]
-    assert json.loads(labels["oton.made"]) == {"NanoCpus": 500_000_000, "networks": [bench.network]}
+    assert json.loads(labels["oton.made"]) == {"NanoCpus": 500_000_000, "networks": [bench.own]}
 
 
 def test_a_changed_name_is_seen_and_changes_nothing_else(bench: Bench) -> None:
@@ -406,14 +406,14 @@ def test_after_a_restart_of_ours_an_exited_containers_address_is_not_given_away(
     bench.engine.kill(first)
     wait_for(lambda: bench.engine.observe(f"{bench.app}-x")[0].state == "exited")
     again = bench.another()  # which has no note of what it gave before, and would begin with the first address
-    taken = [again._networks.place().address for _ in range(500)]
+    taken = [again._networks.place(f"{bench.app}-x").address for _ in range(250)]
     assert replica.address not in taken
 
 
 def test_a_freed_address_is_not_given_next(bench: Bench) -> None:
     def address_of(container: str) -> str:
         return str(
-            bench.client.inspect_container(container)["NetworkSettings"]["Networks"][bench.network]["IPAMConfig"][
+            bench.client.inspect_container(container)["NetworkSettings"]["Networks"][bench.own]["IPAMConfig"][
                 "IPv4Address"
             ]
         )

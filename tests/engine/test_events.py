@@ -143,7 +143,7 @@ def test_a_resync_rings_for_all_though_nothing_happened(monkeypatch) -> None:
     with a_sham() as sham:
         rung: list[str] = []
         calls = Calls(sham.host)
-        events = Events(calls, "me", Sight(calls, "me", lambda: "oton"), rung.append)
+        events = Events(calls, "me", Sight(calls, "me"), rung.append)
         stop = threading.Event()
         thread = threading.Thread(target=events.pulse, args=(stop,))
         thread.start()
@@ -171,7 +171,7 @@ def test_doubled_reordered_and_broken_events_do_no_harm() -> None:
 
         sham.on("GET .*/events", stream)
         calls = Calls(sham.host)
-        events = Events(calls, "me", Sight(calls, "me", lambda: "oton"), rung.append)
+        events = Events(calls, "me", Sight(calls, "me"), rung.append)
         stop = threading.Event()
         thread = threading.Thread(target=events.run, args=(stop,))
         thread.start()
@@ -186,7 +186,7 @@ def test_doubled_reordered_and_broken_events_do_no_harm() -> None:
 def test_a_stop_while_the_stream_is_being_opened_is_not_missed() -> None:
     with a_sham() as sham:
         calls = Calls(sham.host)
-        events = Events(calls, "me", Sight(calls, "me", lambda: "oton"), lambda app: None)
+        events = Events(calls, "me", Sight(calls, "me"), lambda app: None)
         stop = threading.Event()
 
         def stream(call) -> None:

@@ -30,7 +30,7 @@ class Fleet:
         sham.on("GET .*/info", lambda call: call.reply(200, {"MemoryLimit": True}))
         sham.on("GET .*/containers/json", lambda call: call.reply(200, self._list(call)))
         sham.on("GET .*/containers/[a-z0-9]+/json", self._inspect)
-        self.sight = Sight(Calls(sham.host), "me", lambda: "oton")
+        self.sight = Sight(Calls(sham.host), "me")
 
     def have(self, key: str, app: str = "shop", state: str = "running") -> None:
         self.states[key], self.apps[key] = state, app

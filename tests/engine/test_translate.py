@@ -107,6 +107,30 @@ def test_what_is_not_given_is_left_to_image_and_engine():
     assert not {"Memory", "NanoCpus", "PidsLimit", "Init", "CapAdd", "Tmpfs"} & made["HostConfig"].keys()
 
 
+@pytest.mark.parametrize(
+    ("fields", "dropped"),
+    [
+        ({}, ["NET_RAW"]),
+        ({"cap_add": ["NET_ADMIN"]}, ["NET_RAW"]),
+        ({"cap_add": ["CAP_NET_RAW"]}, None),
+        ({"cap_add": ["net_raw"], "cap_drop": ["ALL"]}, ["ALL"]),
+        ({"cap_add": ["ALL"]}, None),
+        ({"cap_drop": ["CHOWN"]}, ["CHOWN", "NET_RAW"]),
+        ({"cap_drop": ["NET_RAW"]}, ["NET_RAW"]),
+        ({"cap_add": ["ALL"], "cap_drop": ["NET_RAW"]}, ["NET_RAW"]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["replica", "before", "run"])
+def test_no_container_can_forge_frames_unless_its_spec_asks_for_it(fields, dropped, kind):
+    made = render_container(a_plan(kind=kind, **fields), "inst", HERE)
+    assert made["HostConfig"].get("CapDrop") == dropped
+
+
+def test_one_that_was_moved_is_reached_where_it_is_now():
+    seen = replica(NetworkSettings__Networks={"backend": {"IPAddress": "10.1.0.1"}, "own": {"IPAddress": "10.8.0.7"}})
+    assert (seen.address, seen.drift) == ("10.8.0.7", "not on network oton, made with it")
+
+
 def test_without_an_address_of_ours_the_port_is_published_on_loopback_alone():
     made = render_container(a_plan(port=8000), "inst", Place(network="oton", address=None))
     assert made["HostConfig"]["PortBindings"] == {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}
@@ -160,7 +184,7 @@ def inspected(**changes):
 
 
 def replica(**changes):
-    return read_replica(inspected(**changes), "oton", can_limit=ALL_LIMITS)
+    return read_replica(inspected(**changes), can_limit=ALL_LIMITS)
 
 
 def test_an_inspection_tells_where_and_since_when_it_runs():
@@ -213,7 +237,7 @@ def test_what_a_hand_changed_is_told(changes, drift):
 
 
 def test_a_limit_that_the_engine_cannot_enforce_is_no_drift():
-    seen = read_replica(inspected(HostConfig__Memory=0), "oton", can_limit=frozenset({"NanoCpus", "PidsLimit"}))
+    seen = read_replica(inspected(HostConfig__Memory=0), can_limit=frozenset({"NanoCpus", "PidsLimit"}))
     assert seen.drift == ""
 
 
@@ -221,7 +245,7 @@ def test_without_limits_the_engines_ways_to_say_none_are_no_drift():
     plain = render_container(a_plan(), "inst", HERE)
     for none in (None, 0, -1):
         seen = inspected(HostConfig={**plain["HostConfig"], "PidsLimit": none}, Config={"Labels": plain["Labels"]})
-        assert read_replica(seen, "oton", can_limit=ALL_LIMITS).drift == ""
+        assert read_replica(seen, can_limit=ALL_LIMITS).drift == ""
 
 
 def test_the_list_alone_is_enough_in_need():
@@ -237,10 +261,16 @@ def test_the_list_alone_is_enough_in_need():
         "NetworkSettings": {"Networks": {"oton": {"IPAddress": ""}}},
         "Ports": [],
     }
-    seen = read_summary(listed, "oton")
+    seen = read_summary(listed)
     assert (seen.state, seen.exit_code, seen.address, seen.release, seen.name) == ("exited", 3, None, 1, "shop-r1-1")
+    networks = {"backend": {"IPAddress": "10.1.0.1"}, "oton": {"IPAddress": "10.9.0.7"}}
     running = read_summary(
-        {**listed, "State": "running", "NetworkSettings": {"Networks": {"oton": {"IPAddress": "10.9.0.7"}}}}, "oton"
+        {
+            **listed,
+            "State": "running",
+            "HostConfig": {"NetworkMode": "oton"},
+            "NetworkSettings": {"Networks": networks},
+        }
     )
     assert (running.address, running.port) == ("10.9.0.7", 8000)
 
@@ -253,7 +283,7 @@ def test_nonsense_in_a_label_is_survived():
         "oton.made": "{",
         "oton.port": "?",
     }
-    seen = read_replica(inspected(Config__Labels=labels), "oton", can_limit=ALL_LIMITS)
+    seen = read_replica(inspected(Config__Labels=labels), can_limit=ALL_LIMITS)
     assert (seen.release, seen.index, seen.port, seen.drift) == (0, 0, None, "")
 
 

@@ -83,6 +83,8 @@ class FakeEngine:
         self.before_lines: tuple[str, ...] = ()
         self.place: Callable[[ContainerPlan, str], tuple[str, int | None]] | None = None
         """Where a started container is reached; by default its own 10.77.x.y and the spec's port."""
+        self.networks: set[str] = set()
+        """Apps whose network is there."""
         self.writes: list[Written] = []
         self.reads = 0
         self.plans: dict[str, ContainerPlan] = {}
@@ -196,6 +198,10 @@ class FakeEngine:
                 if image.local and image.id in once_ours - needed:
                     with self._writing("rmi", "", ref):
                         self.images[ref] = replace(image, local=False)
+
+    def retain_networks(self, keep: Collection[str]) -> None:
+        with self._lock:
+            self.networks &= {*keep, *(box.replica.app for box in self._boxes.values())}
 
     # Hands from outside.
 
@@ -327,6 +333,7 @@ class FakeEngine:
 
     def _create(self, plan: ContainerPlan) -> str:
         self._made += 1
+        self.networks.add(plan.app)
         key = hashlib.sha256(f"{plan.app} {self._made}".encode()).hexdigest()
         self.plans[key], self._numbers[key] = plan, self._made
         self._boxes[key] = _Box(
