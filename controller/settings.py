@@ -161,12 +161,12 @@ class Settings(BaseSettings):
     network: Annotated[
         str, knob("a network name of letters, digits, _ . -", matching(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}"))
     ] = Field("oton", alias="OTON_NETWORK")
-    """Name of the replicas' network."""
+    """What the name of each app's network begins with."""
 
     subnet: Annotated[str, knob("an IPv4 range from /8 to /28, such as 10.88.0.0/16", parse_subnet)] | None = Field(
         None, alias="OTON_SUBNET"
     )
-    """Addresses of that network; unset: a free range is picked."""
+    """Where apps' networks get their addresses from; unset: free ranges are picked."""
 
     allow_binds: Annotated[Words, knob("absolute host paths, comma-separated", list_of(parse_absolute))] = Field(
         (), alias="OTON_ALLOW_BINDS"

@@ -32,8 +32,9 @@ from controller.errors import ControllerError, Refused, Retry
 Upstream = Literal["auto", "address", "port"]
 Mode = Literal["address", "port"]
 
-PROMISED_S = 120.0
-"""So long a network stays that a container was promised a place on, though none is seen there yet."""
+PROMISED_S = 20.0
+"""So long a network stays that a container was promised a place on, though none is seen there yet: above the 9 s in
+which that container is made or given up."""
 
 _log = structlog.get_logger("engine")
 

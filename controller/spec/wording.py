@@ -22,7 +22,7 @@ HINTS = {
     "container_name": "containers are named APP-rN-I",
     "depends_on": "apps do not wait for each other; a probe says when one is ready",
     "deploy": "use `replicas`, `resources` and `strategy`",
-    "expose": "apps share one network, all their ports can be reached there",
+    "expose": "apps that name the same network under `networks` reach all ports of each other",
     "healthcheck": "use `health`; its `command` becomes the container's HEALTHCHECK",
     "privileged": "use `cap_add` for what is needed",
     "network_mode": "use `networks` to join further networks",
