@@ -18,7 +18,7 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Mapping
 
-from controller.lines import LineSocket
+from controller.wire.lines import LineSocket
 
 _TICK_S = 0.25
 

@@ -16,7 +16,7 @@ TOP = Path(__file__).resolve().parents[1]
 HOUSE = TOP / "controller"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "clock", "kernel", "lines"),
+    ("errors", "clock", "kernel", "wire"),
     ("knobs", "lock"),
     ("settings",),
     ("spec",),
@@ -38,7 +38,9 @@ WORKER_MAY_IMPORT = {
     "controller.errors",
     "controller.clock",
     "controller.kernel",
-    "controller.lines",
+    "controller.wire.codec",
+    "controller.wire.fields",
+    "controller.wire.lines",
     "controller.routing.table",
     "controller.routing.match",
     "controller.routing.choose",

@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from controller.clock import read_boot_id
-from controller.lines import LineReader, render_line
 from controller.routing.snapshot import parse_snapshot
 from controller.routing.table import FORMAT, AppRoutes, Table, decode_app, encode_table
+from controller.wire.codec import render_line
+from controller.wire.lines import LineReader
 
 SOCKET, SNAPSHOT = "feed.sock", "table.json"
 """Names in the working directory, which is state/proxy: a worker could not reach them by a whole path."""

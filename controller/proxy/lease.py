@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from controller.lines import LineReader, render_line
+from controller.wire.codec import render_line
+from controller.wire.lines import LineReader
 
 _UNREAD_BYTES = 256 * 1024
 

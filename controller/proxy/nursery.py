@@ -26,9 +26,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from controller.kernel import drop_privileges, forbid_new_privileges, name_process
-from controller.lines import LineReader, render_line
 from controller.proxy.birth import Birth, parse_birth
 from controller.proxy.reach import keep_within_reach
+from controller.wire.codec import render_line
+from controller.wire.lines import LineReader
 
 Serve = Callable[[Birth, int, socket.socket, str, int | None], None]
 """

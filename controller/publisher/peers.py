@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from controller.lines import LineSocket
+from controller.wire.lines import LineSocket
 
 CONFIRM_S = 2.0
 """A worker that has not confirmed a table by then is killed and replaced."""

@@ -14,7 +14,6 @@ from typing import Any
 import structlog
 
 from controller.errors import Refused, Retry
-from controller.lines import render_line
 from controller.publisher.claims import ClaimIndex
 from controller.publisher.ledger import Changes, Ledger
 from controller.publisher.meters import add_up, held, keep_growing
@@ -22,6 +21,7 @@ from controller.publisher.peers import Peer, Peers
 from controller.publisher.server import Caller, FeedServer
 from controller.publisher.snapshot import Snapshot, SnapshotFile
 from controller.routing.table import FORMAT, AppRoutes, Table, decode_table, encode_app, encode_table
+from controller.wire.codec import render_line
 from controller.world.model import Routing
 
 log = structlog.get_logger("publisher")

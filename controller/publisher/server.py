@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from controller.lines import LINE_BYTES, LineSocket
 from controller.publisher.peers import Peer
+from controller.wire.lines import LINE_BYTES, LineSocket
 
 SOCKET = "feed.sock"
 _TICK_S = 0.25

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from controller.lines import LineSocket
+from controller.wire.lines import LineSocket
 
 _START_S = 20.0
 """A worker that does not accept by then is killed; forking takes milliseconds, a busy machine seconds."""

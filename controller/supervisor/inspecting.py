@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from controller.lines import LineSocket
 from controller.supervisor.backoff import Backoff
+from controller.wire.lines import LineSocket
 
 SILENT_S = 2.0
 """An inspector that has shown no sign of life for so long is killed."""

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.kernel import seal_in_memory
-from controller.lines import LineSocket, render_line
 from controller.proxy.birth import Birth
 from controller.settings import Settings
 from controller.supervisor.crew import Worker
 from controller.supervisor.inspecting import Inspector
 from controller.supervisor.programs import Child, Programs, start_nursery
 from controller.supervisor.sockets import Public
+from controller.wire.codec import render_line
+from controller.wire.lines import LineSocket
 
 _STDOUT = 1
 

@@ -14,10 +14,10 @@ from typing import Any
 import controller
 from controller.kernel import die_with_parent
 from controller.knobs import ProxyUser
-from controller.lines import LineSocket
 from controller.proxy.nursery import render_status
 from controller.settings import Settings, variable_of
 from controller.supervisor.groups import limit_groups
+from controller.wire.lines import LineSocket
 
 _OURSELVES = (sys.executable, "-P", "-m", "controller")
 # -P: a folder named "controller" in the user's working directory must not be run as root instead of us.

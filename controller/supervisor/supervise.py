@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from controller.lines import LineSocket
 from controller.lock import Lock
 from controller.proxy.nursery import NO_RIGHTS, render_status
 from controller.supervisor.alarms import Alarms
@@ -24,6 +23,7 @@ from controller.supervisor.inspecting import Inspector, Inspectors
 from controller.supervisor.notify import Notifier
 from controller.supervisor.nursing import Inheritance, Nursing
 from controller.supervisor.programs import Child, Programs, reap, start_controller
+from controller.wire.lines import LineSocket
 
 _TICK_S = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)

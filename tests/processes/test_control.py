@@ -6,7 +6,7 @@ import socket
 import threading
 
 from controller.control import Control
-from controller.lines import LineSocket
+from controller.wire.lines import LineSocket
 from tests.processes.service import until
 
 

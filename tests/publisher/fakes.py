@@ -10,9 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from controller.lines import LineReader, render_line
 from controller.publisher import Publisher
 from controller.routing.table import FORMAT, AppRoutes, Rule, Table, Upstream, encode_table
+from controller.wire.codec import render_line
+from controller.wire.lines import LineReader
 
 PATIENCE_S = 5.0
 

@@ -8,9 +8,10 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable
 
-from controller.lines import LineReader, LineSocket, render_line
 from controller.proxy.feed import Feed, load_snapshot
 from controller.routing.table import FORMAT, Table, encode_app
+from controller.wire.codec import render_line
+from controller.wire.lines import LineReader, LineSocket
 from tests.publisher.fakes import PATIENCE_S, publishing, routes
 
 

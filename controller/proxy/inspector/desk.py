@@ -24,7 +24,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from controller.lines import LineReader, render_line
+from controller.wire.codec import render_line
+from controller.wire.lines import LineReader
 
 SOCKET = "inspectors.sock"
 """Name in the working directory, which is state/proxy."""

@@ -1,60 +1,68 @@
-"""
-One JSON object a line over a stream socket: how our processes talk to each other.
-
-A reader ignores what it does not know, so that neighbouring versions understand each other.
-"""
+"""Lines out of a stream of bytes, and both directions of a socket that never blocks its owner."""
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Mapping
 from typing import Any
 
+from controller.wire.codec import Unreadable, parse_line, render_line
+
 _CHUNK_BYTES = 256 * 1024
-_TURN_BYTES = 4 * 1024 * 1024
+_TURN_BYTES = 256 * 1024
 """What one call of `receive` takes at most, so that a talkative process does not keep its listener from the others."""
 
 LINE_BYTES = 64 * 1024 * 1024
 """Longest line by default: a whole table of ten thousand apps has three megabytes."""
 
 
-def render_line(message: Mapping[str, Any]) -> bytes:
-    """Return *message* as one line."""
-    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
-
-
 class LineReader:
-    """Cuts a stream of bytes into messages; what is not a JSON object is left out and counted."""
+    """Cuts a stream of bytes into messages, until it meets one that it cannot read."""
 
-    def __init__(self) -> None:
+    def __init__(self, line_bytes: int = LINE_BYTES) -> None:
+        self._line_bytes = line_bytes
         self._rest: list[bytes] = []
-        self.rest_bytes = 0
-        """Length of the line that has not ended yet."""
-        self.garbled = 0
+        self._rest_bytes = 0
+        self.fault = ""
+        """Why nothing more is read; "" while all is well."""
 
     def feed(self, data: bytes) -> list[dict[str, Any]]:
-        """Return the messages that *data* completes."""
+        """Return the messages that *data* completes, up to the first that cannot be read; never raises."""
+        if self.fault:
+            return []
         # Parts are joined only when a line ends: joining at each arrival would make a table of megabytes quadratic.
         head, newline, tail = data.rpartition(b"\n")
         if not newline:
-            self._rest.append(data)
-            self.rest_bytes += len(data)
+            self._keep(data)
             return []
         block = b"".join((*self._rest, head))
-        self._rest = [tail] if tail else []
-        self.rest_bytes = len(tail)
-        return [message for line in block.split(b"\n") if (message := self._parse(line)) is not None]
+        self._rest, self._rest_bytes = [], 0
+        messages = self._parse(block)
+        self._keep(tail)
+        return messages
 
-    def _parse(self, line: bytes) -> dict[str, Any] | None:
-        try:
-            message = json.loads(line)
-        except ValueError:
-            message = None
-        if isinstance(message, dict):
-            return message
-        self.garbled += bool(line.strip())
-        return None
+    def _keep(self, part: bytes) -> None:
+        self._rest.append(part)
+        self._rest_bytes += len(part)
+        if self._rest_bytes > self._line_bytes:
+            self._stop(f"a line is longer than {self._line_bytes} bytes")
+
+    def _parse(self, block: bytes) -> list[dict[str, Any]]:
+        messages = []
+        for line in block.split(b"\n"):
+            try:
+                if len(line) > self._line_bytes:
+                    raise Unreadable(f"a line is longer than {self._line_bytes} bytes")
+                if line.strip():
+                    messages.append(parse_line(line))
+            except Unreadable as error:
+                self._stop(str(error))
+                break
+        return messages
+
+    def _stop(self, why: str) -> None:
+        self.fault = self.fault or why
+        self._rest, self._rest_bytes = [], 0
 
 
 class LineSocket:
@@ -63,9 +71,10 @@ class LineSocket:
     def __init__(self, sock: socket.socket, line_bytes: int = LINE_BYTES) -> None:
         sock.setblocking(False)
         self.sock = sock
-        self._line_bytes = line_bytes
         self.closed = False
-        self._reader = LineReader()
+        self.fault = ""
+        """Why we hear no more of it, where that is its fault; "" where it merely closed."""
+        self._reader = LineReader(line_bytes)
         self._out = bytearray()
 
     def fileno(self) -> int:
@@ -97,7 +106,7 @@ class LineSocket:
             self._out.clear()  # gone: the reading side says so by its end of stream
 
     def receive(self) -> list[dict[str, Any]]:
-        """Return what has arrived; sets `closed` at the other end's close, or at a line that is too long."""
+        """Return what has arrived; sets `closed` at the other end's close, or at what cannot be read."""
         messages: list[dict[str, Any]] = []
         taken = 0
         while not self.closed and taken < _TURN_BYTES:
@@ -109,8 +118,15 @@ class LineSocket:
                 data = b""
             taken += len(data)
             messages += self._reader.feed(data)
-            self.closed = not data or self._reader.rest_bytes > self._line_bytes
+            self.closed = not data
+            if self._reader.fault:
+                self.refuse(self._reader.fault)
         return messages
+
+    def refuse(self, why: str) -> None:
+        """Hear no more of it, since it said what cannot be understood; the first reason stays."""
+        self.fault = self.fault or why
+        self.closed = True
 
     def close(self) -> None:
         """Close our end."""
