@@ -18,9 +18,15 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Mapping
 
+import structlog
+
+from controller.wire.codec import Unreadable
+from controller.wire.fields import as_list, as_whole
 from controller.wire.lines import LineSocket
 
 _TICK_S = 0.25
+
+log = structlog.get_logger("control")
 
 
 class Control:
@@ -30,25 +36,38 @@ class Control:
         os.set_inheritable(fd, False)
         self._line = LineSocket(socket.socket(fileno=fd))
         self._lock = threading.Lock()
+        self._reading = threading.Lock()
+        """Held while a roster is handed on: an older one must never follow a newer one."""
         self._on_roster, self._on_gone = on_roster, on_gone
 
     def run(self, stop: threading.Event) -> None:
-        """Listen until *stop* is set or the supervisor has gone."""
+        """Listen until *stop* is set or the supervisor has gone, or says what cannot be understood."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._line, selectors.EVENT_READ)
             while not stop.is_set():
                 selector.select(_TICK_S)
+                self.catch_up()
                 with self._lock:
                     self._line.flush()
-                    messages = self._line.receive()
                     more = selectors.EVENT_WRITE if self._line.pending_bytes else 0
                     selector.modify(self._line, selectors.EVENT_READ | more)
-                for message in messages:
-                    if "roster" in message:
-                        self._on_roster(frozenset(int(number) for number in message["roster"]))
                 if self._line.closed:
+                    if self._line.fault:
+                        log.error("the supervisor cannot be understood", why=self._line.fault)
                     self._on_gone()
                     return
+
+    def catch_up(self) -> None:
+        """Take what the supervisor has said so far; from any thread."""
+        with self._reading:
+            with self._lock:
+                messages = self._line.receive()
+            try:
+                for message in messages:
+                    if "roster" in message:
+                        self._on_roster(frozenset(as_whole(number) for number in as_list(message["roster"])))
+            except Unreadable as error:
+                self._line.refuse(str(error))
 
     def ready(self) -> None:
         """Say that the controller acts now."""

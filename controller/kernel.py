@@ -11,6 +11,8 @@ import fcntl
 import os
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 _PDEATHSIG, _NAME, _SUBREAPER, _NO_NEW_PRIVS = 1, 15, 36, 38
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -50,6 +52,32 @@ def drop_privileges(uid: int, gid: int) -> None:
 def forbid_new_privileges() -> bool:
     """Make setuid programs and file capabilities void for this process and its children."""
     return _prctl(_NO_NEW_PRIVS, 1)
+
+
+def parent_of(pid: int) -> int | None:
+    """Return the number of a process's parent; None where there is no such process, or no way to know."""
+    try:
+        # The name in brackets may hold anything, brackets too.
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def hold_process(pid: int) -> int | None:
+    """Return a descriptor of process *pid*, which never means another one that gets its number; None: not to be had."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def kill_held(process: int | None) -> None:
+    """Kill what `hold_process` returned, if it still runs."""
+    if process is not None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
 
 
 def seal_in_memory(name: str, data: bytes) -> int | None:

@@ -14,15 +14,28 @@ import structlog
 
 from controller.errors import Refused
 from controller.inspection.captures import LONGEST_S, SIZE_BYTES, Capture
+from controller.inspection.reports import (
+    LINE_BYTES,
+    Captured,
+    Exhausted,
+    Hello,
+    Ready,
+    Report,
+    Trouble,
+    parse_report,
+)
 from controller.inspection.sources import Sources, load_sources
 from controller.publisher.server import Caller, FeedServer
 from controller.routing.table import Table
+from controller.wire.codec import Unreadable
 
 SOCKET = "inspectors.sock"
 _LOOK_S = 1.0
-_LINE_BYTES = 4 * 1024 * 1024
 _REPEAT_S = 60.0
 """The same event is written no oftener than this."""
+
+_WRITTEN_MOST = 10
+"""So many warnings and errors of one app are written within `_REPEAT_S`: an addon may raise another one each time."""
 
 _MISSED_S = 15.0
 """So long after a worker missed an inspector, the app's message says so."""
@@ -61,7 +74,7 @@ class Inspection:
         self.wish: Callable[[Mapping[str, str]], None] = lambda _wishes: None
         self._state, self._table, self._note, self._monotonic = state, table, note, monotonic
         self._lock = threading.RLock()
-        self._server = FeedServer(state / "proxy", self._lock, self, name=SOCKET, line_bytes=_LINE_BYTES)
+        self._server = FeedServer(state / "proxy", self._lock, self, name=SOCKET, line_bytes=LINE_BYTES)
         self._apps: dict[str, _App] = {}
         self._names: dict[int, str] = {}
         """Connections, by identity, of inspectors that said whose they are."""
@@ -69,7 +82,8 @@ class Inspection:
         self._numbers = itertools.count(1)
         self._looked: float | None = None
         self._wished: dict[str, str] | None = None
-        self._noted: dict[tuple[str, str], float] = {}
+        self._noted: dict[str, dict[str, float]] = {}
+        """App -> what was written of it lately, and when."""
 
     def run(self, stop: threading.Event) -> None:
         """Serve inspectors until *stop* is set."""
@@ -133,26 +147,38 @@ class Inspection:
         self._write(app, "warning", f"the inspector is not there ({why}): {then}")
 
     def take(self, caller: Caller, message: Mapping[str, Any]) -> None:
-        """Take one message of an inspector."""
-        if "hello" in message:
-            self._welcome(caller, str(message["hello"]["app"]))
-            return
-        app = self._names.get(id(caller))
-        if app is None:
-            return
-        if "captured" in message:
-            with self._lock:
-                capture = self._captures.get(int(message["captured"]))
-            if capture is not None and capture.app == app:
-                capture.put(message)
-        elif "trouble" in message:
-            self._take_trouble(app, str(message["trouble"])[:80], str(message.get("error", ""))[:500])
-        elif "exhausted" in message:
-            used = f"the inspector has used up its {int(message['exhausted']) // 1024**2} MiB of memory"
-            self._write(app, "warning", f"{used} and is replaced")
-        elif "ready" in message:
-            names = ", ".join(str(name) for name in message["ready"])
-            self._write(app, "info", f"the inspector serves with addons: {names}" if names else "the inspector serves")
+        """Take one message of an inspector. Raises Unreadable."""
+        report, app = parse_report(message), self._names.get(id(caller))
+        if isinstance(report, Hello):
+            if app is not None:
+                raise Unreadable("it registers twice")
+            self._welcome(caller, report.app)
+        elif app is not None:  # else nobody wants it, and the supervisor lets it go
+            self._take_report(app, report)
+
+    def _take_report(self, app: str, report: Report | None) -> None:
+        match report:
+            case Captured(number, news):
+                with self._lock:
+                    capture = self._captures.get(number)
+                if capture is not None and capture.app == app:
+                    capture.put(news)
+            case Trouble(addon, error):
+                self._take_trouble(app, addon, error)
+            case Exhausted(size_bytes):
+                used = f"the inspector has used up its {size_bytes // 1024**2} MiB of memory"
+                self._write(app, "warning", f"{used} and is replaced")
+            case Ready(addons):
+                names = ", ".join(addons)
+                text = f"the inspector serves with addons: {names}" if names else "the inspector serves"
+                self._write(app, "info", text)
+
+    def refuse(self, caller: Caller, why: str) -> None:
+        """Say that an inspector's message could not be understood; its connection has ended."""
+        app = self._names.get(id(caller), "")
+        log.error("an inspector's message cannot be read", app=app, why=why)
+        if app:
+            self._write(app, "error", f"the inspector said what cannot be read ({why})")
 
     def lost(self, caller: Caller) -> None:
         """Note that an inspector's connection has ended."""
@@ -194,6 +220,7 @@ class Inspection:
         with self._lock:
             for app in [app for app in self._apps if app not in found]:
                 del self._apps[app]
+                self._noted.pop(app, None)
             for app, sources in found.items():
                 before = self._apps.get(app)
                 if before is None or before.sources != sources:
@@ -208,16 +235,22 @@ class Inspection:
     def _take_trouble(self, app: str, addon: str, error: str) -> None:
         with self._lock:
             known = self._apps.get(app)
-            if known is not None:
-                known.troubles[addon] = error
+            if known is None or addon not in {name for name, _ in known.sources.addons}:
+                return  # the addon was taken out meanwhile, or never was
+            known.troubles[addon] = error
         self._write(app, "error", f"addon {addon}: {error}")
 
     def _write(self, app: str, level: str, text: str) -> None:
         now = self._monotonic()
         with self._lock:
-            if level != "info" and now - self._noted.get((app, text), -_REPEAT_S) < _REPEAT_S:
+            if level != "info" and not self._is_news(app, text, now):
                 return
-            if len(self._noted) > 1000:
-                self._noted.clear()
-            self._noted[(app, text)] = now
         self._note(app, level, text)
+
+    def _is_news(self, app: str, text: str, now: float) -> bool:
+        recent = {what: when for what, when in self._noted.get(app, {}).items() if now - when < _REPEAT_S}
+        self._noted[app] = recent
+        if text in recent or len(recent) >= _WRITTEN_MOST:
+            return False
+        recent[text] = now
+        return True

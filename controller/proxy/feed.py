@@ -38,6 +38,7 @@ SOCKET, SNAPSHOT = "feed.sock", "table.json"
 _BACKOFF_S, _BACKOFF_MOST_S = 0.02, 0.5
 _UNREAD_BYTES = 1024 * 1024
 _KEPT_REPORTS = 1000
+_SAID = 200
 
 
 class Feed(asyncio.Protocol):
@@ -130,18 +131,29 @@ class Feed(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for message in self._reader.feed(data):
-            if "apps" in message:
-                try:
-                    self._receive(message)
-                except (ValueError, TypeError, KeyError) as error:
-                    # Unconfirmed, it ends this worker by the controller's order; what is in force stays till then.
-                    self._complain(f"a table cannot be read: {error!r}")
-            elif "certificates" in message:
-                self._take_certificates(message["certificates"])
-            elif "welcome" in message:
-                self._has_table.set()
-            elif message.get("send") == "table":
-                self._send({"table": encode_table(self.table)})
+            try:
+                self._hear(message)
+            except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+                self._refuse(repr(error)[:_SAID])
+                return
+        if self._reader.fault:
+            self._refuse(self._reader.fault)
+
+    def _refuse(self, why: str) -> None:
+        # Met anew, the controller sends the whole table. What is in force stays till then.
+        self._complain(f"the controller cannot be understood: {why}")
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        if "apps" in message:
+            self._receive(message)
+        elif "certificates" in message:
+            self._take_certificates(message["certificates"])
+        elif "welcome" in message:
+            self._has_table.set()
+        elif message.get("send") == "table":
+            self._send({"table": encode_table(self.table)})
 
     def _introduce(self) -> dict[str, Any]:
         return {

@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from controller.wire.codec import render_line
+from controller.wire.codec import Unreadable, render_line
+from controller.wire.fields import as_number
 from controller.wire.lines import LineReader
 
 _UNREAD_BYTES = 256 * 1024
+_LINE_BYTES = 64 * 1024
 
 
 class Lease(asyncio.Protocol):
@@ -21,7 +23,7 @@ class Lease(asyncio.Protocol):
     def __init__(self, retire: Callable[[float], None], lost: Callable[[], None]) -> None:
         self._retire = retire
         self._lost = lost
-        self._reader = LineReader()
+        self._reader = LineReader(_LINE_BYTES)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -30,7 +32,18 @@ class Lease(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         for message in self._reader.feed(data):
             if "retire" in message:
-                self._retire(float(message["retire"]))
+                try:
+                    self._retire(as_number(message["retire"]))
+                except Unreadable as error:
+                    self._refuse(str(error))
+                    return
+        if self._reader.fault:
+            self._refuse(self._reader.fault)
+
+    def _refuse(self, why: str) -> None:
+        sys.stderr.write(f"oton: the supervisor cannot be understood: {why}\n")
+        if self._transport is not None:
+            self._transport.abort()  # as if it had gone: we take nothing new, and go
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

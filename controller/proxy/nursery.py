@@ -28,7 +28,8 @@ from typing import Any
 from controller.kernel import drop_privileges, forbid_new_privileges, name_process
 from controller.proxy.birth import Birth, parse_birth
 from controller.proxy.reach import keep_within_reach
-from controller.wire.codec import render_line
+from controller.wire.codec import Unreadable, render_line
+from controller.wire.fields import as_text, as_whole
 from controller.wire.lines import LineReader
 
 Serve = Callable[[Birth, int, socket.socket, str, int | None], None]
@@ -36,6 +37,8 @@ Serve = Callable[[Birth, int, socket.socket, str, int | None], None]
 Runs one child to its end: its birth, number and channel to the supervisor, the app that it inspects or "", and a file
 with certificates to begin with.
 """
+
+_LINE_BYTES = 64 * 1024
 
 NO_RIGHTS = 3
 """Exit code: the proxy user cannot be had, or cannot read the program; trying again is no use."""
@@ -103,7 +106,7 @@ class _Nursery:
         self._birth = birth
         self._control = control
         self._serve = serve
-        self._reader = LineReader()
+        self._reader = LineReader(_LINE_BYTES)
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._woken, False)
@@ -127,11 +130,18 @@ class _Nursery:
             return False
         if not data:
             return False
-        for message in self._reader.feed(data):
-            if "fork" in message and fds:
-                self._bear(int(message["fork"]), fds[0], str(message.get("inspect", "")), *fds[1:2])
-        for fd in fds:
-            os.close(fd)
+        try:
+            for message in self._reader.feed(data):
+                if "fork" in message and fds:
+                    self._bear(as_whole(message["fork"]), fds[0], as_text(message.get("inspect", "")), *fds[1:2])
+            if self._reader.fault:
+                raise Unreadable(self._reader.fault)
+        except Unreadable as error:
+            sys.stderr.write(f"oton: the supervisor cannot be understood: {error}\n")
+            return False  # as if it had gone; our workers live on, and it starts another of us
+        finally:
+            for fd in fds:
+                os.close(fd)
         return True
 
     def _bear(self, number: int, channel: int, app: str, certificates: int | None = None) -> None:

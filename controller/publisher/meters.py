@@ -49,6 +49,8 @@ def _add_row(found: dict[tuple[tuple[str, Any], ...], dict[str, Any]], row: Mapp
         return
     for name in _SUMMED & row.keys():
         if isinstance(row[name], list):
-            sums[name] = [one + two for one, two in zip(sums[name], row[name], strict=True)]
+            # Of another length where a worker of a neighbouring version has other bounds: the first one's are kept.
+            if len(sums[name]) == len(row[name]):
+                sums[name] = [one + two for one, two in zip(sums[name], row[name], strict=True)]
         else:
             sums[name] = sums.get(name, 0) + row[name]

@@ -18,6 +18,7 @@ REGISTER_S = 5.0
 """The same for one that is on the roster and has not registered: starting takes longer than answering."""
 
 _LATE_S = 0.5
+_DRAINED_MOST = 20_000
 
 
 @dataclass(slots=True)
@@ -37,6 +38,8 @@ class Peer:
     """Since when (monotonic) an answer is due; None: none is."""
     allowance_s: float = CONFIRM_S
     """How long it may owe what it owes."""
+    may_be_behind: bool = True
+    """A change was sent that may not have fitted: it may ask for the whole table once."""
     hellos: int = 0
     """How often it registered since it last confirmed something."""
     drained: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -53,6 +56,12 @@ class Peer:
         if self.owes_since is None:
             self.owes_since, self.allowance_s = now, CONFIRM_S
         self.allowance_s += apps * PER_APP_S
+
+    def note_drained(self, app: str, upstream: str, version: int) -> None:
+        """Note that it had nothing open on an upstream under *version*; the oldest of too many reports is forgotten."""
+        self.drained[(app, upstream)] = version
+        while len(self.drained) > _DRAINED_MOST:
+            del self.drained[next(iter(self.drained))]
 
     def has_drained(self, app: str, upstream: str, since: int) -> bool:
         """Say whether it has nothing open on an upstream that may not be picked since version *since*."""

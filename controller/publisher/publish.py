@@ -18,10 +18,23 @@ from controller.publisher.claims import ClaimIndex
 from controller.publisher.ledger import Changes, Ledger
 from controller.publisher.meters import add_up, held, keep_growing
 from controller.publisher.peers import Peer, Peers
+from controller.publisher.reports import (
+    LINE_BYTES,
+    Behind,
+    Confirm,
+    Drained,
+    Hello,
+    Limit,
+    Meters,
+    Report,
+    TheirTable,
+    UpstreamRefused,
+    parse_report,
+)
 from controller.publisher.server import Caller, FeedServer
 from controller.publisher.snapshot import Snapshot, SnapshotFile
-from controller.routing.table import FORMAT, AppRoutes, Table, decode_table, encode_app, encode_table
-from controller.wire.codec import render_line
+from controller.routing.table import FORMAT, AppRoutes, Table, encode_app, encode_table
+from controller.wire.codec import Unreadable, render_line
 from controller.world.model import Routing
 
 log = structlog.get_logger("publisher")
@@ -56,14 +69,17 @@ class Publisher:
         self.kill, self.on_refused, self.on_limit = kill, on_refused, on_limit
         self._ring, self._monotonic = ring, monotonic
         self._file = SnapshotFile(folder)
-        snapshot = self._file.load() or Snapshot()
+        found = self._file.load()
+        snapshot = found or Snapshot()
+        self._has_lost_table = found is None
+        """Only then is a worker asked for its table: with ours at hand, one that knows better is mistaken, or lies."""
         self._ledger = Ledger(snapshot, sticky_key or snapshot.table.sticky_key or secrets.token_hex(16))
         self._publishing = threading.RLock()
         """One publication after the other: held while the snapshot is written."""
         self._lock = threading.RLock()
         """Everything else; held for moments only, so that a slow disk stops no reader."""
         self._peers = Peers()
-        self._server = FeedServer(folder, self._lock, self)
+        self._server = FeedServer(folder, self._lock, self, line_bytes=LINE_BYTES)
         self._claims = ClaimIndex()
         self._enter_claims(self._ledger.table.apps)
         self._ours: set[str] = set()
@@ -173,27 +189,53 @@ class Publisher:
         self._server.run(stop)
 
     def take(self, caller: Caller, message: Mapping[str, Any]) -> None:
-        """Take one message of a worker."""
-        peer = caller.peer
-        if "hello" in message:
-            caller.peer = self._register(caller, message["hello"])
+        """Take one message of a worker. Raises Unreadable."""
+        report, peer = parse_report(message), caller.peer
+        if isinstance(report, Hello):
+            if peer is not None:
+                raise Unreadable("it registers twice")
+            caller.peer = self._register(caller, report)
         elif peer is None:
-            return
-        elif "confirm" in message:
-            self._note_confirmed(peer, int(message["confirm"]))
-        elif "behind" in message:
-            with self._lock:
-                self._send_whole(peer)
-        elif "table" in message:
-            self._adopt(peer, decode_table(message["table"]))
+            raise Unreadable("it has not registered")
         else:
-            self._note_report(peer, message)
+            self._take_report(peer, report)
+
+    def _take_report(self, peer: Peer, report: Report | None) -> None:
+        match report:
+            case Confirm(version):
+                self._note_confirmed(peer, version)
+            case Behind() if peer.may_be_behind:
+                with self._lock:
+                    peer.may_be_behind = False
+                    self._send_whole(peer)
+            case TheirTable(table) if peer.asked:
+                self._adopt(peer, table)
+            case Drained(app, upstream, version):
+                self._note_drained(peer, app, upstream, version)
+            case UpstreamRefused(upstream):
+                self.on_refused(upstream)
+            case Limit(fields):
+                self.on_limit(fields)
+            case Meters(counters):
+                with self._lock:
+                    peer.meters = counters
+
+    def refuse(self, caller: Caller, why: str) -> None:
+        """Have a worker replaced that said what cannot be understood."""
+        if caller.peer is None:
+            log.warning("somebody unknown at the feed was sent away", why=why)
+            return
+        log.error("a worker's message cannot be read", worker=caller.peer.worker, why=why)
+        self.kill(caller.peer.worker)
 
     def lost(self, caller: Caller) -> None:
-        """Note that a connection has ended."""
+        """Note that a connection has ended, and that nothing waits any longer for one that nobody knows."""
         with self._lock:
-            if caller.peer is not None and caller.peer.line is caller.line:
-                self._peers.disconnect(caller.peer, self._monotonic())
+            if caller.peer is None or caller.peer.line is not caller.line:
+                return
+            self._peers.disconnect(caller.peer, self._monotonic())
+            bells = self._settle()
+        self._ring_all(bells)
 
     def look(self) -> None:
         """Have workers killed that owe an answer for too long."""
@@ -204,17 +246,17 @@ class Publisher:
             log.warning("worker owes its confirmation", worker=peer.worker, has=peer.confirmed, newest=newest)
             self.kill(peer.worker)
 
-    def _register(self, caller: Caller, hello: Mapping[str, Any]) -> Peer:
+    def _register(self, caller: Caller, hello: Hello) -> Peer:
         with self._lock:
-            peer = self._peers.get(int(hello["worker"]))
+            peer = self._peers.get(hello.worker)
             if peer.line is not None and peer.line is not caller.line:
                 peer.line.closed = True  # an older connection of the same worker
-            peer.line, peer.first, peer.confirmed = caller.line, hello.get("first"), -1
-            peer.drained = {(one["app"], one["upstream"]): int(one["version"]) for one in hello.get("drained", ())}
+            peer.line, peer.first, peer.confirmed = caller.line, hello.first, -1
+            peer.drained, peer.may_be_behind = dict(hello.drained), True
             if peer.hellos == 0:
                 peer.owes_since = None  # one that comes back again and again without confirming gets no more time
             peer.hellos += 1
-            self._bring_up_to_date(peer, int(hello["version"]))
+            self._bring_up_to_date(peer, hello.version)
             bells = self._settle() | set(self._ledger.leaving)
         self._ring_all(bells)
         return peer
@@ -222,7 +264,7 @@ class Publisher:
     def _bring_up_to_date(self, peer: Peer, version: int) -> None:
         peer.expect(0, self._monotonic())
         # Only while we start: later, a worker that claims to know better is wrong, or not ours any more.
-        peer.asked = version > self._ledger.table.version and not self._known
+        peer.asked = self._has_lost_table and not self._known and version > self._ledger.table.version
         if peer.asked:
             self._send(peer, render_line({"send": "table"}))
             return
@@ -253,6 +295,8 @@ class Publisher:
         self._ring_all(bells)
 
     def _note_confirmed(self, peer: Peer, version: int) -> None:
+        if version > self._ledger.table.version:
+            raise Unreadable("it confirms what was never published")
         with self._lock:
             peer.confirmed, peer.hellos = max(peer.confirmed, version), 0
             peer.first = version if peer.first is None else peer.first
@@ -261,19 +305,12 @@ class Publisher:
             bells = self._settle()
         self._ring_all(bells)
 
-    def _note_report(self, peer: Peer, message: Mapping[str, Any]) -> None:
-        match message.get("kind"):
-            case "drained":
-                with self._lock:
-                    peer.drained[(message["app"], message["upstream"])] = int(message["version"])
-                self._ring(message["app"])
-            case "refused":
-                self.on_refused(str(message["upstream"]))
-            case "limit":
-                self.on_limit(message)
-            case "meters":
-                with self._lock:
-                    peer.meters = dict(message.get("counters", {}))
+    def _note_drained(self, peer: Peer, app: str, upstream: str, version: int) -> None:
+        with self._lock:
+            if app not in self._ledger.leaving and app not in self._ledger.table.apps:
+                return  # long gone; and a name that only a liar knows must not reach the queue
+            peer.note_drained(app, upstream, version)
+        self._ring(app)
 
     # Publishing
 
@@ -290,6 +327,7 @@ class Publisher:
             self._ledger.enter(draft, changes)
             for peer in self._peers.connected():
                 self._send(peer, line)
+                peer.may_be_behind = True
                 peer.expect(len(changes), self._monotonic())
             bells = self._settle()
         self._server.stir()

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 import structlog
 
+from controller.errors import ControllerError
 from controller.publisher.peers import Peer
+from controller.wire.codec import Unreadable
 from controller.wire.lines import LINE_BYTES, LineSocket
 
 SOCKET = "feed.sock"
@@ -31,9 +33,15 @@ class Caller:
 
 
 class Listener(Protocol):
-    """Who is told what the workers say; called in the server's thread, without the lock."""
+    """
+    Who is told what the workers say; called in the server's thread, without the lock.
+
+    `take` raises Unreadable for what it cannot understand: that connection ends, `refuse` is told why, and then `lost`.
+    """
 
     def take(self, caller: Caller, message: Mapping[str, Any]) -> None: ...
+
+    def refuse(self, caller: Caller, why: str) -> None: ...
 
     def lost(self, caller: Caller) -> None: ...
 
@@ -124,21 +132,33 @@ class FeedServer:
             caller.line.flush()
             messages = caller.line.receive()
         for message in messages:
+            if caller.line.closed and not caller.line.fault:
+                return
             try:
                 self._listener.take(caller, message)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                log.warning("a worker's message cannot be read", error=repr(error))
+            except ControllerError as error:
+                log.warning("a worker's message is put off until it comes back", why=str(error))
                 caller.line.closed = True
+            except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+                # Unreadable, or what its reader did not foresee: either way its sender's matter, not the others'.
+                caller.line.refuse(str(error) if isinstance(error, Unreadable) else repr(error)[:200])
+                return
+            if caller.line.pending_bytes > _UNREAD_MOST_BYTES:
+                caller.line.refuse("it does not read what it asks for")
                 return
 
     def _tend(self, selector: selectors.BaseSelector, caller: Caller) -> None:
         with self._lock:
             line = caller.line
-            if line.closed or line.pending_bytes > _UNREAD_MOST_BYTES:
-                selector.unregister(line)
-                line.close()
-                self._listener.lost(caller)
+            if line.pending_bytes > _UNREAD_MOST_BYTES:
+                line.refuse("it does not read what it is sent")
+            if not line.closed:
+                wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if line.pending_bytes else 0)
+                if selector.get_key(line).events != wanted:
+                    selector.modify(line, wanted, caller)
                 return
-            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if line.pending_bytes else 0)
-            if selector.get_key(line).events != wanted:
-                selector.modify(line, wanted, caller)
+            selector.unregister(line)
+            line.close()
+        if line.fault:
+            self._listener.refuse(caller, line.fault)
+        self._listener.lost(caller)

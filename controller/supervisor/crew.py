@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from controller.kernel import hold_process, kill_held
+from controller.supervisor.hearing import CHILD_LINE_BYTES
 from controller.wire.lines import LineSocket
 
 _START_S = 20.0
 """A worker that does not accept by then is killed; forking takes milliseconds, a busy machine seconds."""
-
-_LINE_BYTES = 1024 * 1024
-"""Longest line of a worker; what faces the public must not be able to fill the memory of who does not."""
 
 _MARGIN_S = 3.0
 """What a retiring worker may take beyond its limit before it is killed."""
@@ -34,6 +33,8 @@ class Worker:
     retires_by: float | None = None
     """Monotonic seconds at which it is killed if it is still there; None: it is not retiring."""
     killed: bool = False
+    process: int | None = None
+    """A descriptor of its process, once it is born."""
 
 
 class Crew:
@@ -58,7 +59,7 @@ class Crew:
         """Enter a worker on the roster; return it with the end of its channel that it shall inherit."""
         self._numbers += 1
         ours, theirs = socket.socketpair()
-        worker = Worker(self._numbers, generation, LineSocket(ours, _LINE_BYTES), now)
+        worker = Worker(self._numbers, generation, LineSocket(ours, CHILD_LINE_BYTES), now)
         self._workers[worker.number] = worker
         # On the roster before it is forked: a table that it might read must not count as confirmed without it.
         self._changed()
@@ -72,7 +73,24 @@ class Crew:
         """Take a worker that has ended off the roster."""
         if self._workers.pop(worker.number, None) is not None:
             worker.channel.close()
+            if worker.process is not None:
+                # One that only closed its end would go on in the world's face, and nobody would know.
+                kill_held(worker.process)
+                os.close(worker.process)
+                worker.process = None
             self._changed()
+
+    def note_birth(self, worker: Worker, pid: int) -> None:
+        """Take the number of a worker's process; one that was struck off while it was being born ends at once."""
+        worker.pid = pid
+        process = hold_process(pid)
+        if worker.number in self._workers:
+            worker.process = process
+            if worker.killed:
+                kill_held(process)
+        elif process is not None:
+            kill_held(process)
+            os.close(process)
 
     def serving(self, generation: int) -> list[Worker]:
         """Return the workers of a generation that are not retiring."""
@@ -101,6 +119,8 @@ class Crew:
         worker.killed = True
         if worker.pid is None:
             worker.channel.send({"retire": 0})
-            return
-        with suppress(ProcessLookupError):
-            os.kill(worker.pid, signal.SIGKILL)
+        elif worker.process is not None:
+            kill_held(worker.process)
+        else:
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.supervisor.backoff import Backoff
+from controller.supervisor.hearing import INSPECTOR_LINE_BYTES, FromChild
 from controller.wire.lines import LineSocket
 
 SILENT_S = 2.0
@@ -25,7 +26,6 @@ _LATE_S = 0.5
 
 _START_S = 20.0
 _MARGIN_S = 3.0
-_LINE_BYTES = 64 * 1024
 
 
 @dataclass(slots=True)
@@ -84,20 +84,19 @@ class Inspectors:
         """Enter an inspector; return it with the end of its channel that it shall inherit."""
         self._numbers += 1
         ours, theirs = socket.socketpair()
-        line = LineSocket(ours, _LINE_BYTES)
+        line = LineSocket(ours, INSPECTOR_LINE_BYTES)
         inspector = Inspector(self._numbers, app, self.wanted[app], generation, line, now)
         self._live[inspector.number] = inspector
         return inspector, theirs
 
-    def hear(self, inspector: Inspector, message: Mapping[str, Any], now: float) -> None:
+    def hear(self, inspector: Inspector, message: FromChild, now: float) -> None:
         """Take what an inspector says."""
         inspector.heard = now
-        if "accepting" in message:
+        if message.accepting:
             inspector.accepting = True
             self.log.info("inspector serves", app=inspector.app, pid=inspector.pid)
-        elif "log" in message:
-            say = getattr(self.log, str(message["log"]), self.log.info)
-            say(str(message.get("event", ""))[:2000], inspector=inspector.app)
+        elif message.level is not None:
+            getattr(self.log, message.level)(message.event, inspector=inspector.app)
 
     def retire_needless(self, limit_s: float, now: float) -> None:
         """Let those go that nobody wants any more, and those whose successor serves."""

@@ -14,6 +14,7 @@ from controller.kernel import seal_in_memory
 from controller.proxy.birth import Birth
 from controller.settings import Settings
 from controller.supervisor.crew import Worker
+from controller.supervisor.hearing import NURSERY_LINE_BYTES
 from controller.supervisor.inspecting import Inspector
 from controller.supervisor.programs import Child, Programs, start_nursery
 from controller.supervisor.sockets import Public
@@ -71,7 +72,7 @@ class Nursing:
             theirs_alone.enter_context(theirs)
             birth = self._describe(theirs.fileno(), access_log)
             process = start_nursery(self._programs, birth.render(), theirs, inherited | {*birth.plain, *birth.tls})
-        return Child(process, LineSocket(ours), now)
+        return Child(process, LineSocket(ours, NURSERY_LINE_BYTES), now)
 
     def keep(self, certificates: Mapping[str, Any]) -> None:
         """Have every worker born with *certificates*: it needs them for its first handshake, controller or not."""
@@ -92,11 +93,13 @@ class Nursing:
             if self.current is not None:
                 socket.send_fds(self.current.channel.sock, [render_line(message)], files)
 
-    def note_birth(self, number: int, pid: int | None) -> None:
-        """Take the nursery's answer."""
-        if self.unborn is not None and self.unborn.number == number:
-            self.unborn.pid = pid
-            self.unborn = None
+    def take_born(self, number: int) -> Worker | Inspector | None:
+        """Return whom the nursery's answer is about; None where nobody of that number was asked for."""
+        born = self.unborn
+        if born is None or born.number != number:
+            return None
+        self.unborn = None
+        return born
 
     def take_over(self) -> Child | None:
         """Make the incoming nursery the current one, of a new generation; return the one to be dismissed."""

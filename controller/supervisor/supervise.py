@@ -7,6 +7,7 @@ Whatever happens only wakes it; `_steer` then compares what is with what should 
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import signal
 import sys
@@ -14,15 +15,30 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from controller.kernel import parent_of
 from controller.lock import Lock
 from controller.proxy.nursery import NO_RIGHTS, render_status
 from controller.supervisor.alarms import Alarms
 from controller.supervisor.backoff import Restarts
 from controller.supervisor.crew import Crew, Worker
+from controller.supervisor.hearing import (
+    Born,
+    Died,
+    Failed,
+    FromChild,
+    FromController,
+    FromNursery,
+    Loaded,
+    Stillborn,
+    parse_child,
+    parse_controller,
+    parse_nursery,
+)
 from controller.supervisor.inspecting import Inspector, Inspectors
 from controller.supervisor.notify import Notifier
 from controller.supervisor.nursing import Inheritance, Nursing
 from controller.supervisor.programs import Child, Programs, reap, start_controller
+from controller.wire.codec import Unreadable
 from controller.wire.lines import LineSocket
 
 _TICK_S = 1.0
@@ -221,7 +237,7 @@ class Supervisor:
 
     def _bury(self, child: Child, now: float) -> None:
         if not child.channel.closed:
-            self._hear(child.channel, child)  # its last words
+            self.hear(child.channel, child)  # its last words
         self._dismiss(child)
         if child is self._controller:
             self._controller = None
@@ -274,18 +290,18 @@ class Supervisor:
             dues.append(now + self._notifier.every_s / 2)
         for key, _ in self._selector.select(0 if alarms else min(dues) - now):
             if isinstance(key.fileobj, LineSocket):
-                self._hear(key.fileobj, key.data)
+                self.hear(key.fileobj, key.data)
 
-    def _hear(self, channel: LineSocket, who: Child | Worker | Inspector) -> None:
+    def hear(self, channel: LineSocket, who: Child | Worker | Inspector) -> None:
+        """Take what *who* has said; end it where that cannot be understood, or where it has ended."""
         for message in channel.receive():
-            if isinstance(who, Inspector):
-                self._inspectors.hear(who, message, time.monotonic())
-            elif isinstance(who, Worker):
-                self._hear_worker(who, message)
-            elif who is self._controller:
-                self._hear_controller(who, message)
-            else:
-                self._hear_nursery(who, message)
+            try:
+                self._take(who, message)
+            except Unreadable as error:
+                channel.refuse(str(error))
+                break
+        if channel.fault:
+            self._expel(who, channel.fault)
         if not channel.closed:
             channel.flush()
         elif isinstance(who, Inspector):
@@ -295,45 +311,75 @@ class Supervisor:
         else:
             self._dismiss(who)
 
-    def _hear_controller(self, controller: Child, message: Mapping[str, Any]) -> None:
-        if "ready" in message:
+    def _expel(self, who: Child | Worker | Inspector, why: str) -> None:
+        """Kill what says what cannot be understood; it is replaced like one that ended by itself."""
+        if isinstance(who, Inspector):
+            self._log.error("inspector killed", app=who.app, pid=who.pid, why=f"its message cannot be read: {why}")
+            self._inspectors.kill(who)
+        elif isinstance(who, Worker):
+            self._log.error("worker killed", worker=who.number, pid=who.pid, why=f"its message cannot be read: {why}")
+            self._crew.kill(who)
+        else:
+            what = "controller" if who is self._controller else "nursery"
+            self._log.error(f"{what} killed", pid=who.process.pid, why=f"its message cannot be read: {why}")
+            who.process.kill()
+
+    def _take(self, who: Child | Worker | Inspector, message: Mapping[str, Any]) -> None:
+        if isinstance(who, Inspector):
+            self._inspectors.hear(who, parse_child(message), time.monotonic())
+        elif isinstance(who, Worker):
+            self._hear_worker(who, parse_child(message))
+        elif who is self._controller:
+            self._hear_controller(who, parse_controller(message))
+        else:
+            self._hear_nursery(who, parse_nursery(message))
+
+    def _hear_controller(self, controller: Child, message: FromController) -> None:
+        if message.ready:
             controller.ready = self._controller_acted = True
-        if "certificates" in message:
-            self._nursing.keep(message["certificates"])
-        if "inspect" in message:
-            wishes = {str(app): str(wish) for app, wish in message["inspect"].items()}
-            self._inspectors.take_wishes(wishes)
-        worker = self._crew.get(int(message["kill"])) if "kill" in message else None
+        if message.certificates is not None:
+            self._nursing.keep(message.certificates)
+        if message.wishes is not None:
+            self._inspectors.take_wishes(message.wishes)
+        worker = self._crew.get(message.kill) if message.kill is not None else None
         if worker is not None:
             self._log.warning("worker killed", worker=worker.number, why="it did not confirm the routes in time")
             self._crew.kill(worker)
 
-    def _hear_worker(self, worker: Worker, message: Mapping[str, Any]) -> None:
-        if "accepting" in message:
+    def _hear_worker(self, worker: Worker, message: FromChild) -> None:
+        if message.accepting:
             worker.accepting = True
             self._log.debug("worker accepts", worker=worker.number, pid=worker.pid)
-        elif "log" in message:
-            say = getattr(self._log, str(message["log"]), self._log.info)
-            say(str(message.get("event", "")), worker=worker.number)
+        elif message.level is not None:
+            getattr(self._log, message.level)(message.event, worker=worker.number)
 
-    def _hear_nursery(self, nursery: Child, message: Mapping[str, Any]) -> None:
+    def _hear_nursery(self, nursery: Child, message: FromNursery | None) -> None:
         match message:
-            case {"ready": _}:
+            case Loaded():
                 nursery.ready = True
                 if nursery is self._nursing.incoming and (old := self._nursing.take_over()) is not None:
                     self._lose_unborn()
                     self._dismiss(old)  # it ends; its workers are ours until they have gone
-            case {"failed": why} if nursery is self._nursing.current and not len(self._crew):
+            case Failed(why) if nursery is self._nursing.current and not len(self._crew):
                 sys.stderr.write(f"oton: {why}\n")
-            case {"failed": why}:
-                self._log.error(str(why))
-            case {"born": number, "pid": pid}:
-                self._nursing.note_birth(int(number), int(pid))
-            case {"stillborn": number, "why": why}:
-                self._nursing.note_birth(int(number), None)
-                self._log.error("no worker could be forked", why=str(why))
-            case {"died": pid, "status": status}:
+            case Failed(why):
+                self._log.error(why)
+            case Born(number, pid):
+                self._note_birth(number, pid, nursery)
+            case Stillborn(number, why):
+                self._nursing.take_born(number)
+                self._log.error("no worker could be forked", why=why)
+            case Died(pid, status):
                 self._log.debug("process ended", pid=pid, status=status)
+
+    def _note_birth(self, number: int, pid: int, nursery: Child) -> None:
+        if parent_of(pid) not in (None, nursery.process.pid, os.getpid()):
+            raise Unreadable("it names a process that is not its child")  # we would kill it one day, with our rights
+        born = self._nursing.take_born(number)
+        if isinstance(born, Inspector):
+            born.pid = pid
+        elif born is not None:
+            self._crew.note_birth(born, pid)
 
     def _tell_roster(self) -> None:
         if self._controller is not None:

@@ -216,7 +216,6 @@ def test_a_line_without_an_end_ends_the_connection_and_not_our_memory():
 
 def test_lines_arrive_whole_however_they_are_cut():
     reader = LineReader()
-    data = b"".join(render_line({"n": n, "text": "é" * n}) for n in range(20)) + b"not json\n[1]\n"
+    data = b"".join(render_line({"n": n, "text": "é" * n}) for n in range(20))
     found = [message for at in range(0, len(data), 7) for message in reader.feed(data[at : at + 7])]
     assert [message["n"] for message in found] == list(range(20))
-    assert reader.garbled == 2

@@ -19,6 +19,7 @@ The line to the controller's desk for inspectors, by which addons come and captu
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -33,6 +34,7 @@ SOCKET = "inspectors.sock"
 _AGAIN_S = 0.3
 _UNREAD_BYTES = 8 * 1024 * 1024
 _KEPT = 50
+_SAID = 200
 
 
 class Desk(asyncio.Protocol):
@@ -87,4 +89,15 @@ class Desk(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for message in self._reader.feed(data):
-            self._hear(message)
+            try:
+                self._hear(message)
+            except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+                self._refuse(repr(error)[:_SAID])
+                return
+        if self._reader.fault:
+            self._refuse(self._reader.fault)
+
+    def _refuse(self, why: str) -> None:
+        logging.getLogger("inspector").error("the controller cannot be understood: %s", why)
+        if self._transport is not None:
+            self._transport.abort()

@@ -35,6 +35,7 @@ from controller.proxy.inspector.desk import Desk
 from controller.proxy.inspector.guard import First, Last
 from controller.proxy.inspector.record import Recorder, Recording
 from controller.proxy.lease import Lease, ToSupervisor
+from controller.wire.fields import as_text, as_whole
 
 MEMORY_BYTES = 384 * 1024**2
 """What an inspector may take beyond what the nursery had when it was forked."""
@@ -147,9 +148,10 @@ class _Inspector:
             if self._addons is not None and not self._addons.done():
                 self._addons.set_result([(str(name), str(source)) for name, source in message["addons"]])
         elif "capture" in message:
-            self._record(int(message["capture"]), str(message.get("filter", "")), int(message["size"]))
+            number, size_bytes = as_whole(message["capture"]), as_whole(message["size"])
+            self._record(number, as_text(message.get("filter", "")), size_bytes)
         elif "end" in message:
-            self._recorder.end(int(message["end"]))
+            self._recorder.end(as_whole(message["end"]))
 
     def _record(self, number: int, wanted: str, size_bytes: int) -> None:
         try:
