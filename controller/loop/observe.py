@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -12,9 +12,9 @@ from controller.errors import Retry
 from controller.loop.handover import Files, NoFiles, Secrets
 from controller.loop.masking import mask_world
 from controller.plan.picture import Picture
+from controller.plan.probing import candidate_of, judge_of, question_of, trial_id
 from controller.plan.situation import Decision, Release, Situation, Standing
 from controller.ports import Engine, History, Prober, Publisher, Target
-from controller.spec.model import AppSpec
 from controller.world.model import Replica, Traffic, World
 
 SERVER_ERROR = 5
@@ -117,50 +117,33 @@ def make_targets(situation: Situation, now: Instant) -> tuple[Target, ...]:
     A server that was asked to stop must not be kept from it by a probe's kept connection.
     """
     p = Picture(situation)
-    found = ((replica, _release_of(p, replica)) for replica in p.replicas if not p.is_leaving(replica))
-    return tuple(_target(p, replica, release, now) for replica, release in found if release is not None)
+    return tuple(target for r in p.replicas if not p.is_leaving(r) for target in _targets(p, r, now))
 
 
-def _release_of(p: Picture, replica: Replica) -> Release | None:
-    """Return the release whose health rules count for a replica: the newest that keeps it."""
-    known = [r for r in (p.target, p.live) if r is not None]
-    known += [r for _, r in sorted(p.s.releases.items(), reverse=True)]
-    return next((r for r in known if r.container_digest == replica.digest), None)
+def _targets(p: Picture, replica: Replica, now: Instant) -> Iterator[Target]:
+    """Yield what decides on the replica's traffic, and what it has to pass beside that for the release to come."""
+    judge, candidate = judge_of(p, replica), candidate_of(p, replica)
+    if judge is not None:
+        yield _target(p, replica, judge, now)
+    if candidate is not None:
+        yield replace(_target(p, replica, candidate, now), replica=trial_id(replica, candidate), known_ready=False)
 
 
 def _target(p: Picture, replica: Replica, release: Release, now: Instant) -> Target:
-    spec = release.spec
+    question = question_of(release, p.s.tls_hosts)
     running_s = max(0.0, now.wall - replica.started)
     return Target(
         replica=replica.id,
         app=p.s.app,
         address=replica.address,
         port=replica.port,
-        health=spec.health,
-        host=spec.probe_host,
-        https=_redirects_plain(spec, p.s.tls_hosts),
-        method=_method(spec, release),
+        health=question.health,
+        host=question.host,
+        https=question.https,
+        method=question.method,
         started=now.steady - running_s if replica.started else now.steady,
         verdict=replica.health,
         engine_log=replica.health_log,
         running=replica.state == "running",
         known_ready=p.is_trusted(replica),
     )
-
-
-def _method(spec: AppSpec, release: Release) -> str:
-    if spec.health.command is not None:
-        return "engine"
-    if spec.health.path is not None:
-        return "path"
-    if release.image_healthcheck:
-        return "engine"
-    return "root" if spec.port is not None else "alive"
-
-
-def _redirects_plain(spec: AppSpec, tls_hosts: frozenset[str]) -> bool:
-    if spec.proxy.https in ("redirect", "only"):
-        return True
-    host = spec.probe_host
-    is_covered = host in tls_hosts or "*." + host.partition(".")[2] in tls_hosts
-    return spec.proxy.https == "auto" and is_covered

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from controller.plan.begin import Start, begin, end_failed, end_live, fail, keep_old_s, switched
+from controller.plan.begin import Start, begin, end_failed, end_live, keep_old_s, switched
 from controller.plan.course import Course, carry_out
 from controller.plan.operations import KeepLogs, PublishRoutes
 from controller.plan.picture import Muster, Picture
@@ -19,11 +19,9 @@ from controller.plan.strategies.canary import judge_canary, plan_canary
 from controller.plan.strategies.recreate import has_running, is_held, is_stopped, plan_recreate, plan_way_back
 from controller.plan.strategies.rolling import plan_rolling
 from controller.plan.strategies.step import Step, assets_s, enter, retiring, soonest
+from controller.plan.trouble import find_trouble
 from controller.spec.model import BlueGreen, Canary, Recreate, Rolling
 from controller.world.model import Replica
-
-MOST_EXITS = 3
-"""One replica's exits that fail a rollout at once."""
 
 
 def advance(p: Picture, release: Release, rollout: Rollout) -> Decision:
@@ -85,45 +83,6 @@ def _meanwhile(p: Picture, preparation: Decision, held: Course | None) -> Decisi
         operations=(*preparation.operations, *upkeep.operations),
         look_again_s=soonest(preparation.look_again_s, upkeep.look_again_s),
     )
-
-
-def find_trouble(p: Picture, release: Release, rollout: Rollout) -> Decision | None:
-    """Return the decision that fails the rollout, or first keeps the logs for it; None: no trouble."""
-    muster = p.muster(release)
-    for replica in sorted(p.of(release), key=lambda r: r.index):
-        exits = p.slot(replica.index).exits
-        if exits >= MOST_EXITS:
-            slot = p.slot(replica.index)
-            reason = f"{replica.name} {slot.reason}, {exits} times in a row"
-            return fail(p, reason, slot.lines)
-    for index in muster.missing:
-        slot = p.slot(index)
-        if slot.exits >= MOST_EXITS:
-            reason = f"replica {index} {slot.reason}, {slot.exits} times in a row"
-            return fail(p, reason, slot.lines)
-    for replica in muster.keep:
-        deadline = rollout.deadlines.get(replica.index)
-        if deadline is None or p.is_ready(replica) or p.s.now.steady < deadline.steady:
-            continue
-        slot = p.slot(replica.index)
-        if slot.exits and replica.id not in p.s.memory.tails:
-            # What it said as it ended tells more than the silence of the one that was started since.
-            times = "once" if slot.exits == 1 else f"{slot.exits} times"
-            reason = f"{replica.name} was not ready {release.spec.deadline:g} s after its first start"
-            return fail(p, f"{reason}: it {slot.reason}, {times}", slot.lines)
-        if replica.id not in p.s.memory.tails:
-            operation = KeepLogs(replica.id, replica.name, "not ready at its deadline")
-            return Decision(memory=p.s.memory, operations=(operation,))
-        return _fail_late(p, release, replica)
-    return None
-
-
-def _fail_late(p: Picture, release: Release, replica: Replica) -> Decision:
-    slot = p.slot(replica.index)
-    reason = f"{replica.name} was not ready {release.spec.deadline:g} s after its start: {p.answer(replica)}"
-    if slot.exits:
-        reason += f"; one before it {slot.reason}"
-    return fail(p, reason, p.s.memory.tails[replica.id] or slot.lines)
 
 
 def _fall_back(p: Picture, release: Release, rollout: Rollout) -> Decision:

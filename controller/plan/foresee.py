@@ -20,6 +20,8 @@ from controller.plan.operations import (
     StartReplica,
     StopReplica,
 )
+from controller.plan.picture import Picture
+from controller.plan.probing import candidate_of, trial_id
 from controller.plan.settle import settle
 from controller.plan.situation import Decision, Done, Situation, Standing, Wanted
 from controller.plan.text import render_operation
@@ -66,7 +68,16 @@ def pretend(situation: Situation, decision: Decision) -> Situation:
         done.append(Done(operation, "done"))
     memory = settle(situation, memory, tuple(done), situation.now)
     later_s = decision.look_again_s if not decision.operations and decision.look_again_s else 0.01
-    return replace(situation, memory=memory, world=react(world), now=situation.now.later(later_s))
+    after = replace(situation, memory=memory, world=react(world), now=situation.now.later(later_s))
+    return replace(after, world=_pass_trials(after))
+
+
+def _pass_trials(situation: Situation) -> World:
+    """Return the world once what is kept has passed the readiness check of the release to come."""
+    p = Picture(situation)
+    names = [trial_id(r, c) for r in p.replicas if r.state == "running" and (c := candidate_of(p, r)) is not None]
+    passed = dict.fromkeys(names, Verdict(ready=True, ever_ready=True, accepts=True, passes=1))
+    return replace(situation.world, verdicts={**situation.world.verdicts, **passed})
 
 
 def imagine(situation: Situation, operation: Operation) -> World:

@@ -231,9 +231,16 @@ class Picture:
             return describe_exit(replica)
         if replica.drift:
             return f"changed from outside: {replica.drift}"
-        if self.s.memory.rollout is None and self.unready_for_s(replica) > release.spec.deadline:
+        if self._is_judged_here(replica) and self.unready_for_s(replica) > release.spec.deadline:
             return f"unready for more than {release.spec.deadline:g} s: {self.answer(replica)}"
         return ""
+
+    def _is_judged_here(self, replica: Replica) -> bool:
+        """Say whether no rollout has a limit of its own for it: there is none, or it goes to other containers."""
+        live, target = self.live, self.target
+        if self.s.memory.rollout is None or live is None or target is None:
+            return self.s.memory.rollout is None
+        return replica.digest == live.container_digest != target.container_digest
 
     def answer(self, replica: Replica) -> str:
         """Return the last answer of the replica's probe, in words."""

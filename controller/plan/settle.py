@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from controller.clock import Instant
 from controller.plan.begin import turn_back
-from controller.plan.operations import KeepLogs, RestartReplica, RunBefore, StartReplica, StopReplica
+from controller.plan.operations import KeepLogs, PublishRoutes, RestartReplica, RunBefore, StartReplica, StopReplica
 from controller.plan.picture import Picture
 from controller.plan.situation import Done, Memory, Situation, Slot
+from controller.routing.build import build_policy, build_rules
 from controller.world.model import Replica
 
 NOT_STARTED = "not_started"
@@ -26,7 +27,7 @@ def _settle_one(situation: Situation, memory: Memory, done: Done, now: Instant) 
     operation = done.operation
     if done.state == "failed":
         memory = _settle_way_back(memory, done)
-        return memory if done.wait else _settle_refusal(memory, done, now)
+        return memory if done.wait else _settle_refusal(situation, memory, done, now)
     if done.state != "done":
         return memory
     match operation:
@@ -78,10 +79,20 @@ def _settle_way_back(memory: Memory, done: Done) -> Memory:
     return replace(memory, rollout=replace(rollout, data={**rollout.data, NOT_STARTED: done.text}))
 
 
-def _settle_refusal(memory: Memory, done: Done, now: Instant) -> Memory:
-    """A start that can never succeed fails the rollout at once, or slows the slot's healing down."""
+def _has_news(situation: Situation, memory: Memory, operation: PublishRoutes) -> bool:
+    """Say whether a table has anything that what serves does not: only that is the newcomer's fault."""
+    live, routes = situation.releases.get(memory.live or 0), operation.routes
+    if routes is None or live is None:
+        return routes is not None
+    return (routes.rules, routes.policy) != (build_rules(live.spec), build_policy(live.spec.proxy))
+
+
+def _settle_refusal(situation: Situation, memory: Memory, done: Done, now: Instant) -> Memory:
+    """What can never be started or published fails the rollout at once; a start that heals is only slowed down."""
     operation = done.operation
-    if not isinstance(operation, StartReplica | RunBefore | RestartReplica):
+    if isinstance(operation, PublishRoutes) and not _has_news(situation, memory, operation):
+        return memory
+    if not isinstance(operation, StartReplica | RunBefore | RestartReplica | PublishRoutes):
         return memory
     rollout = memory.rollout
     if rollout is not None and rollout.switched is None and not rollout.failing:

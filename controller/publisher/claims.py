@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controller.errors import Refused
+from controller.errors import Refused, Taken
 from controller.routing.match import BadTarget, rule_host, rule_path
 from controller.routing.table import AppRoutes
 
@@ -20,16 +20,16 @@ class ClaimIndex:
         self._claims: dict[str, frozenset[Claim]] = {}
 
     def check(self, changes: Mapping[str, AppRoutes | None]) -> dict[str, frozenset[Claim]]:
-        """Return the claims of *changes*; Refused where one belongs to an app that keeps it."""
+        """Return the claims of *changes*; Taken where one belongs to an app that keeps it."""
         wanted = {app: _claims_of(routes) for app, routes in sorted(changes.items())}
         taken: dict[Claim, str] = {}
         for app, claims in wanted.items():
             for claim in sorted(claims):
                 owner = self._owner.get(claim, app)
                 if owner not in wanted and owner != app:
-                    raise Refused(_say(app, claim, owner))
+                    raise Taken(_say(app, claim, owner))
                 if taken.setdefault(claim, app) != app:
-                    raise Refused(_say(app, claim, taken[claim]))
+                    raise Taken(_say(app, claim, taken[claim]))
         return wanted
 
     def take(self, wanted: Mapping[str, frozenset[Claim]]) -> None:

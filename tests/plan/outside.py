@@ -7,6 +7,7 @@ The laws of the house are checked at every operation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from controller.plan.decide import decide
@@ -22,6 +23,7 @@ from controller.plan.operations import (
     StopReplica,
 )
 from controller.plan.picture import Picture
+from controller.plan.probing import candidate_of, judge_of, trial_id
 from controller.plan.settle import settle
 from controller.plan.situation import Decision, Done, Order, Situation, Verb
 from controller.plan.text import render_operation
@@ -59,6 +61,12 @@ class Outside:
     born: int = 0
     laws: bool = True
     killed: set[str] = field(default_factory=set)
+    refuses: Callable[[AppRoutes], bool] = lambda _routes: False
+    """Says which tables the workers could never take."""
+    stillborn: bool = False
+    """Replicas that come into being from now on never get ready."""
+    hung: set[str] = field(default_factory=set)
+    """Replicas that run, accept and answer nothing well any more."""
 
     # What people do.
 
@@ -92,6 +100,16 @@ class Outside:
     def lose(self, replica: Replica) -> None:
         self._world(replicas=tuple(r for r in self.replicas if r.id != replica.id))
 
+    def forget(self, name: str) -> None:
+        """Lose one verdict."""
+        left = {i: v for i, v in self.situation.world.verdicts.items() if i != name}
+        self._world(verdicts=left)
+
+    def rewrite(self, number: int, spec: AppSpec) -> None:
+        """Have had another spec in a release all along, as an earlier version of ours may have let in."""
+        release = replace(self.situation.releases[number], spec=spec)
+        self.situation = replace(self.situation, releases={**self.situation.releases, number: release})
+
     def engine(self, up: bool) -> None:
         self._world(engine_up=up)
 
@@ -114,18 +132,30 @@ class Outside:
         self._world(routing=replace(routing, drained=drained))
 
     def probe(self) -> None:
-        verdicts: dict[str, Verdict] = {}
+        """Ask every replica what the prober would ask it; a path below /bad is never answered well."""
+        p, verdicts = Picture(self.situation), dict[str, Verdict]()
         for replica in self.replicas:
             if replica.state != "running" or replica.kind != "replica":
                 continue
-            seen = self.situation.world.verdicts.get(replica.id, Verdict(since=self.situation.now.steady))
-            if self._image(replica).startswith("bad"):
-                verdicts[replica.id] = replace(seen, accepts=True, answer="GET /: 503")
-            else:
-                verdicts[replica.id] = Verdict(
-                    ready=True, ever_ready=True, accepts=True, since=seen.since, unready_count=seen.unready_count
-                )
+            judge, candidate = judge_of(p, replica), candidate_of(p, replica)
+            if judge is not None:
+                verdicts[replica.id] = self._ask(replica.id, replica, judge.spec)
+            if candidate is not None:
+                name = trial_id(replica, candidate)
+                verdicts[name] = self._ask(name, replica, candidate.spec)
         self._world(verdicts=verdicts)
+
+    def _ask(self, name: str, replica: Replica, spec: AppSpec) -> Verdict:
+        now = self.situation.now.steady
+        seen = self.situation.world.verdicts.get(name, Verdict(since=now))
+        path = spec.health.path or "/"
+        passes = not (path.startswith("/bad") or replica.id in self.hung or self._image(replica).startswith("bad"))
+        if passes:
+            since = seen.since if seen.ready else now
+            return replace(seen, ready=True, ever_ready=True, accepts=True, since=since, answer=f"GET {path}: 200")
+        since, fell = (now, 1) if seen.ready else (seen.since, 0)
+        count = seen.unready_count + fell
+        return replace(seen, ready=False, accepts=True, since=since, unready_count=count, answer=f"GET {path}: 503")
 
     def run_on(self) -> None:
         """Containers get on: the doomed exit, stopped ones and one-offs end."""
@@ -219,6 +249,8 @@ class Outside:
             self._check_before(operation)
         if not isinstance(operation, PublishRoutes | KeepLogs | ResolveImage):
             self.writing_calls += 1
+        if isinstance(operation, PublishRoutes) and operation.routes and self.refuses(operation.routes):
+            return Done(operation, "failed", "the workers cannot take this table", wait=False)
         if isinstance(operation, StartReplica):
             image = self.situation.releases[operation.release].spec.image
             if image.startswith("refused"):
@@ -242,7 +274,9 @@ class Outside:
         for replica in self.replicas:
             if "@" in replica.id:
                 self.born += 1
-                self.change(replica, id=f"{replica.name}#{self.born}")
+                name = f"{replica.name}#{self.born}"
+                self.change(replica, id=name)
+                self.hung |= {name} if self.stillborn else set()
 
     def _is_already_down(self, operation: StopReplica | KillReplica) -> bool:
         return any(r.id == operation.replica and r.state != "running" for r in self.replicas)

@@ -37,9 +37,11 @@ def specs() -> st.SearchStrategy[AppSpec]:
             fields["environment"] = {"A": str(extra)}
         if extra & 8:
             fields["proxy"] = {"assets": ["/static"]}
+        if extra & 48:
+            fields["health"] = {"path": ("/up", "/bad", "/alive")[(extra >> 4) - 1]}
         return a_spec(**fields)
 
-    return st.builds(build, st.sampled_from(IMAGES), st.integers(0, 3), st.sampled_from(STRATEGIES), st.integers(0, 15))
+    return st.builds(build, st.sampled_from(IMAGES), st.integers(0, 3), st.sampled_from(STRATEGIES), st.integers(0, 63))
 
 
 VERBS = ("rollback", "abort", "promote", "retry", "restart", "unpin", "suspend", "resume", "apply")
@@ -55,7 +57,9 @@ actions = st.one_of(
     st.tuples(st.just("pass"), faults),
     st.tuples(st.just("react"), st.sampled_from(("confirm", "drain", "probe", "run_on", "react", "react"))),
     st.tuples(st.just("time"), st.sampled_from((0.1, 1.0, 6.0, 31.0))),
-    st.tuples(st.just("harm"), st.tuples(st.sampled_from(("exit", "pause", "lose", "drift")), st.integers(0, 5))),
+    st.tuples(
+        st.just("harm"), st.tuples(st.sampled_from(("exit", "pause", "lose", "drift", "hang")), st.integers(0, 5))
+    ),
     st.tuples(st.just("engine"), st.booleans()),
     st.tuples(st.just("restart"), st.none()),
     st.tuples(st.just("gone"), st.none()),
@@ -96,6 +100,8 @@ def harm(outside: Outside, how: str, which: int) -> None:
             outside.change(replica, state="paused")
         case "lose":
             outside.lose(replica)
+        case "hang":
+            outside.hung.add(replica.id)
         case "drift":
             outside.change(replica, drift="memory limit 1M, made with 2M")
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from controller.plan.course import Course
 from controller.plan.picture import Picture
+from controller.plan.probing import proven
 from controller.plan.situation import Release, Rollout
 from controller.plan.slots import Filling, fill_slots
 from controller.plan.strategies.rolling import plan_rolling
@@ -30,7 +31,7 @@ def plan_blue_green(p: Picture, release: Release, rollout: Rollout) -> Step:
         return plan_rolling(p, release, rollout)  # the same containers stay: nothing to stand beside
     muster = p.muster(release)
     green = fill_slots(p, release, muster, release.reason)
-    is_ready = len(p.ready(muster.keep)) == release.spec.replicas
+    is_ready = len(proven(p, muster.keep)) == release.spec.replicas
     rollout = stand(p, rollout, release, muster)
     rollout = replace(rollout, ready_since=(rollout.ready_since or p.s.now) if is_ready else None)
     wait_s = _wait_s(p, release, rollout) if is_ready else None
@@ -86,7 +87,7 @@ def switch(p: Picture, release: Release, rollout: Rollout, green: Filling) -> St
     resting = tuple(r for r in p.of(p.live) if r.state == "running" and not p.is_leaving(r))
     course = Course(
         rules_of=release.spec,
-        serve=p.ready(green.serve),
+        serve=proven(p, green.serve),
         rest=resting,
         retire=(
             *green.retire,

@@ -9,6 +9,7 @@ from math import ceil
 from controller.plan.begin import fail
 from controller.plan.course import Course
 from controller.plan.picture import Muster, Picture
+from controller.plan.probing import proven
 from controller.plan.situation import Decision, Release, Rollout
 from controller.plan.slots import Filling, fill_slots
 from controller.plan.strategies.blue_green import switch
@@ -63,10 +64,11 @@ def _share(p: Picture, release: Release, live: Release, rollout: Rollout, strate
     wanted = min(release.spec.replicas, max(1, ceil(release.spec.replicas * step.weight / 100)))
     muster = p.muster(release)
     filling = fill_slots(p, release, muster, release.reason, budget=wanted - len(muster.keep))
-    is_ready = len(p.ready(muster.keep)) >= wanted
+    ready = len(proven(p, muster.keep))
+    is_ready = ready >= wanted
     weight = step.weight if is_ready else before
     course = _beside(p, release, live, filling, weight)
-    ready = f"{len(p.ready(muster.keep))} of {wanted} replicas ready for {step.weight}%"
+    lacking = f"{ready} of {wanted} replicas ready for {step.weight}%"
     share = f"{step.weight}% of the requests for {step.hold:g} s"
     rollout = stand(
         p,
@@ -75,7 +77,7 @@ def _share(p: Picture, release: Release, live: Release, rollout: Rollout, strate
         muster,
         phase="waiting" if is_ready else "starting",
         step=number,
-        waits_for=share if is_ready else ready,
+        waits_for=share if is_ready else lacking,
     )
     rollout = replace(rollout, steps=len(strategy.steps))
     if not is_ready:
@@ -114,13 +116,13 @@ def _take_all(p: Picture, release: Release, live: Release, rollout: Rollout, str
 
 
 def _is_full(p: Picture, release: Release, muster: Muster) -> bool:
-    return len(p.ready(muster.keep)) == release.spec.replicas
+    return len(proven(p, muster.keep)) == release.spec.replicas
 
 
 def _beside(p: Picture, release: Release, live: Release, filling: Filling, weight: int) -> Course:
     old = fill_slots(p, live, p.muster(live), "heals what serves")
     serving = tuple(dict.fromkeys((*old.serve, *p.outgoing(release))))
-    new = p.ready(filling.serve) if weight else ()
+    new = proven(p, filling.serve) if weight else ()
     return Course(
         rules_of=rules_now(p, release).spec,
         serve=(*p.routable(serving), *new),

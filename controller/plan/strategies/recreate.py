@@ -7,6 +7,7 @@ from dataclasses import replace
 from controller.plan.course import Course
 from controller.plan.picture import Picture
 from controller.plan.prepare import is_before_due
+from controller.plan.probing import proven
 from controller.plan.situation import Release, Rollout
 from controller.plan.slots import fill_slots
 from controller.plan.strategies.rolling import plan_rolling
@@ -32,11 +33,11 @@ def plan_recreate(p: Picture, release: Release, rollout: Rollout) -> Step:
     muster = p.muster(release)
     filling = fill_slots(p, release, muster, release.reason)
     rollout = stand(p, rollout, release, muster)
-    is_final = len(p.ready(muster.keep)) == release.spec.replicas
+    is_final = len(proven(p, muster.keep)) == release.spec.replicas
     course = replace(
         _holding(p, release, old),
         rules_of=release.spec if is_final else rules_now(p, release).spec,
-        serve=p.ready(filling.serve) if is_final else (),
+        serve=proven(p, filling.serve) if is_final else (),
         retire=filling.retire,
         fill=filling.operations,
         mode="serve" if is_final or live is None else "hold",

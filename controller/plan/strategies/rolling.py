@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from controller.plan.course import Course
 from controller.plan.picture import Picture
+from controller.plan.probing import candidate_of, proven
 from controller.plan.situation import Release, Rollout
 from controller.plan.slots import fill_slots
 from controller.plan.strategies.step import (
@@ -50,20 +51,27 @@ def plan_rolling(p: Picture, release: Release, rollout: Rollout) -> Step:
     filling = fill_slots(p, release, muster, release.reason, budget=room)
     going = _going(p, release, limits, out, lacking=len(muster.missing) - max(0, room))
     staying = tuple(r for r in out if r not in going)
-    ready = len(p.ready(muster.keep))
+    ready = len(proven(p, muster.keep))
     is_final = ready == release.spec.replicas and not staying
     rollout = replace(
         stand(p, rollout, release, muster, step=min(ready + 1, release.spec.replicas)),
         released=(rollout.released - {r.id for r in staying}) | {r.id for r in going},
+    )
+    # What serves is not let go for a release that has not proved itself on what it keeps.
+    spare = (
+        () if is_final else tuple(r for r in p.ready(muster.surplus) if any(candidate_of(p, k) for k in muster.keep))
     )
     why = f"release {release.number} replaces it"
     gone = (*going, *(r for r in p.strays(release) if r not in staying))
     resting = tuple(r for r in gone if release.spec.bake and r.state == "running" and r.id in rollout.released)
     course = Course(
         rules_of=release.spec if is_final else rules_now(p, release).spec,
-        serve=p.routable((*filling.serve, *staying)),
+        serve=p.routable((*filling.serve, *staying, *spare)) or proven(p, muster.keep),
         rest=resting,
-        retire=(*filling.retire, *retiring(tuple(r for r in gone if r not in resting), why)),
+        retire=(
+            *(one for one in filling.retire if one[0] not in spare),
+            *retiring(tuple(r for r in gone if r not in resting), why),
+        ),
         fill=filling.operations,
         drain_s=(p.live or release).spec.drain,
         assets_s=assets_s(p, release),
@@ -84,11 +92,11 @@ def _going(
 ) -> tuple[Replica, ...]:
     """Return the old ones that may leave now: ready ones above the floor, unready ones for room."""
     ready_out = p.ready(out)
-    ready = len(p.ready(p.muster(release).keep)) + len(ready_out)
+    come = len(proven(p, p.muster(release).keep))
+    ready = come + len(ready_out)
     draining = sum(1 for r in p.others(release) if r.state == "running" and r not in out and p.entry(r) is not None)
     may_drain = max(1, release.spec.replicas, p.live.spec.replicas if p.live else 0) - draining
     unready = tuple(r for r in out if r not in ready_out)
-    is_full = len(p.ready(p.muster(release).keep)) == release.spec.replicas
-    for_room = unready if is_full else unready[: max(0, lacking)]
+    for_room = unready if come == release.spec.replicas else unready[: max(0, lacking)]
     spare = max(0, min(ready - limits.floor, may_drain))
     return (*for_room, *ready_out[:spare])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from controller.plan.course import Course
 from controller.plan.picture import Muster, Picture
+from controller.plan.probing import candidate_of, proven, was_proven
 from controller.plan.situation import Phase, Release, Rollout
 from controller.routing.build import build_rules
 from controller.routing.table import Rule
@@ -36,12 +37,14 @@ def stand(
 
     *phase* and *waits_for* take the place of what the slots alone would say.
     """
-    ready = len(p.ready(muster.keep))
+    ready = len(proven(p, muster.keep))
     wanted = release.spec.replicas
-    waits = waits_for or (f"{ready} of {wanted} replicas ready" if ready < wanted else "")
+    is_tried = any(candidate_of(p, r) is not None for r in muster.keep)
+    what = "replicas passed the new readiness check" if is_tried else "replicas ready"
+    waits = waits_for or (f"{ready} of {wanted} {what}" if ready < wanted else "")
     deadlines = dict(rollout.deadlines)
     for replica in muster.keep:
-        if p.was_ready(replica):
+        if was_proven(p, replica):
             deadlines.pop(replica.index, None)
         elif replica.index not in deadlines:
             deadlines[replica.index] = p.s.now.later(release.spec.deadline)
