@@ -33,3 +33,22 @@ def test_a_newer_spec_in_mid_recreate_keeps_requests_waiting_and_never_runs_two_
     assert journal.overlaps(shop.name) == 0
     assert set(client.report().versions()) == {"v1", "v3"}
     assert outcomes(shop) == {1: "superseded", 2: "superseded", 3: "live"}
+
+
+def test_a_readiness_check_that_cannot_pass_is_a_failed_release_and_takes_nobody_down(
+    house: Service, stage: MakeStage
+) -> None:
+    shop = stage("probe", replicas=2)
+    shop.deploy("v1")
+    before = shop.running()
+    with Journal(house) as journal, shop.load():
+        failed = shop.apply("v1", health={"path": "/healthz", "status": 204}, deadline="3s")
+        assert failed.returncode == 3, failed.stderr
+        assert "did not pass the new readiness check within 3 s: GET /healthz: 200" in failed.stderr, failed.stderr
+        row = shop.wait(lambda row: row["replicas"] == {"wanted": 2, "ready": 2, "routed": 2})
+        assert (row["release"], row["sync"], row["health"]) == (1, "failed", "healthy")
+        assert shop.apply("v1", health={"path": "/hello"}).returncode == 0
+        shop.wait_tidy()
+    journal.check_always_routed(shop.name, at_least=2)
+    assert shop.running() == before, "no container was touched"
+    assert outcomes(shop) == {1: "superseded", 2: "failed", 3: "live"}

@@ -192,6 +192,9 @@ def test_where_all_is_well_it_is_live_with_the_same_containers(field: str) -> No
 def test_how_readiness_is_asked_is_live_only_once_each_kept_replica_has_passed(field: str) -> None:
     outside, _ = a_change(ASKED[field])
     forward(outside, 30, "probe")
+    look_again_s = outside.pass_once().look_again_s
+    assert look_again_s is not None
+    assert look_again_s < 0.1, "the next look has it asked"
     assert release_at(outside, 2) == "rolling_out"
     assert outside.situation.memory.live == 1
     rollout = outside.situation.memory.rollout

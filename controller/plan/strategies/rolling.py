@@ -11,6 +11,7 @@ from controller.plan.situation import Release, Rollout
 from controller.plan.slots import fill_slots
 from controller.plan.strategies.step import (
     Step,
+    ask_s,
     assets_s,
     coming_rules,
     deadline_s,
@@ -76,7 +77,7 @@ def plan_rolling(p: Picture, release: Release, rollout: Rollout) -> Step:
         drain_s=(p.live or release).spec.drain,
         assets_s=assets_s(p, release),
         coming=() if is_final else coming_rules(p, release),
-        look_again_s=soonest(filling.look_again_s, deadline_s(p, rollout)),
+        look_again_s=soonest(filling.look_again_s, deadline_s(p, rollout), ask_s(p, muster)),
     )
     return Step(course=course, rollout=rollout, is_final=is_final)
 

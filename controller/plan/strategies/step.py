@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from controller.plan.course import Course
 from controller.plan.picture import Muster, Picture
-from controller.plan.probing import candidate_of, proven, was_proven
+from controller.plan.probing import candidate_of, proof_of, proven, was_proven
 from controller.plan.situation import Phase, Release, Rollout
 from controller.routing.build import build_rules
 from controller.routing.table import Rule
@@ -98,6 +98,11 @@ def soonest(*waits: float | None) -> float | None:
     """Return the shortest of the waits that there are."""
     known = [w for w in waits if w is not None]
     return min(known) if known else None
+
+
+def ask_s(p: Picture, muster: Muster) -> float | None:
+    """Return when to look again because a new readiness check is known only now: the next look has it asked."""
+    return 0.0 if any(candidate_of(p, r) is not None and proof_of(p, r) is None for r in muster.keep) else None
 
 
 def deadline_s(p: Picture, rollout: Rollout) -> float | None:
