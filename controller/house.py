@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 
 from controller.clock import SystemClock
 from controller.engine.docker import DockerEngine
+from controller.engine.notice import Notice
 from controller.errors import ControllerError
 from controller.fixed import Fence, Keeper, is_fixed
 from controller.fixed.own import api_entry, container_networks, own_ports
@@ -88,6 +90,7 @@ def build_house(settings: Settings, instance: str, clock: SystemClock, store: St
         upstream=settings.upstream,
         docker_host=settings.docker_host or "",
     )
+    engine.on_reachable(Notice(partial(_noter(store, "engine"), "")))
     probes = Probes(ring, clock)
     publisher = Publisher(settings.state, ring=ring)
     certificates = Certificates(settings.state / CERTIFICATES, clock, publisher.set_certificates)
@@ -114,7 +117,7 @@ def build_house(settings: Settings, instance: str, clock: SystemClock, store: St
     )
     workers = Workers(Queue(), ports, _known(store, desired, publisher, engine))
     orders = Orders(store, desired, ring, clock)
-    inspection = Inspection(settings.state, table=publisher.table, note=_noter(store))
+    inspection = Inspection(settings.state, table=publisher.table, note=_noter(store, "inspector"))
     model.remark = inspection.remark
     return House(
         store=store,
@@ -137,11 +140,11 @@ def _fence(settings: Settings) -> Fence:
     return Fence(own_ports=own_ports(settings), containers=container_networks(), allowed=tuple(settings.allow_targets))
 
 
-def _noter(store: Store) -> Callable[[str, str, str], None]:
+def _noter(store: Store, kind: str) -> Callable[[str, str, str], None]:
     def note(app: str, level: str, text: str) -> None:
         known: Level = "error" if level == "error" else "warning" if level == "warning" else "info"
         try:
-            store.add_event(app, "inspector", known, text)
+            store.add_event(app, kind, known, text)
         except ControllerError as error:
             log.warning("an event could not be stored", app=app, text=text, why=str(error))
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -77,15 +77,15 @@ def build_api(parts: Parts) -> FastAPI:
     api.include_router(sync.build_router(parts))
     api.include_router(backups.build_router(parts))
     api.include_router(events.build_router(parts.ledger, api.state.wakers))
-    api.add_middleware(Frame, version=parts.version)
+    api.add_middleware(Frame, version=parts.version, engine_up=parts.engine.reachable)
     return api
 
 
 class Frame:
-    """Around every request: a limit for its body, and our version on its answer."""
+    """Around every request: a limit for its body; on its answer our version, and whether the engine is away."""
 
-    def __init__(self, app: ASGIApp, version: str) -> None:
-        self._app, self._version = app, version.encode("latin-1", "replace")
+    def __init__(self, app: ASGIApp, version: str, engine_up: Callable[[], bool]) -> None:
+        self._app, self._version, self._engine_up = app, version.encode("latin-1", "replace"), engine_up
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -99,7 +99,8 @@ class Frame:
 
         async def send_framed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"oton-version", self._version)]
+                away = [] if self._engine_up() else [(b"oton-engine", b"away")]
+                message["headers"] = [*message["headers"], (b"oton-version", self._version), *away]
             await send(message)
 
         await self._app(scope, limited(receive, limit), send_framed)

@@ -44,6 +44,8 @@ class Client:
             trust_env=False,
         )
         self._headers = headers
+        self.engine_away = False
+        """Whether the service said with its last answer that it cannot reach the container engine."""
 
     def __enter__(self) -> Client:
         return self
@@ -121,6 +123,7 @@ class Client:
     def _send(self, method: str, path: str, query: Mapping[str, Any], **more: Any) -> Any:
         with self._turn_errors():
             response = self._http.request(method, path, params=clean(query), **more)
+        self.engine_away = response.headers.get("oton-engine") == "away"
         if not response.is_success:
             raise from_response(response)
         try:

@@ -13,6 +13,7 @@ import typer
 
 from controller.cli.client import Client, app_path
 from controller.cli.options import AppName, Form, Output, read_duration, target
+from controller.cli.pipes import end_with_reader
 from controller.cli.show import out, paint, plain, print_data, print_line
 from controller.cli.trouble import INTERRUPTED, OK, UNREACHABLE, USAGE, Trouble
 
@@ -33,6 +34,8 @@ def logs(
 ) -> int:
     """Show the logs of all replicas, each line with its replica in front."""
     query = {"follow": follow, "lines": lines, "since": read_since(since), "release": release}
+    if follow:
+        end_with_reader()
     with Client(target()) as client:
         try:
             show_logs(client, app, query, output)
@@ -93,6 +96,7 @@ def events(
             else:
                 print_data(rows, output, name="id")
             return OK
+        end_with_reader()
         try:
             for row in follow_events(client, app, lines):
                 print_event(row) if output == "table" else print_line(row, output, name="id")

@@ -12,7 +12,9 @@ from typer.core import TyperGroup
 from typer.main import get_command as build_command
 
 from controller.cli import options
-from controller.cli.trouble import INTERRUPTED, OK, USAGE, Trouble
+from controller.cli.pipes import ReaderGone, guarded, silence
+from controller.cli.show import out, say
+from controller.cli.trouble import INTERRUPTED, OK, READER_GONE, USAGE, Trouble
 
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Start": {
@@ -129,22 +131,27 @@ def oton(host: options.Host = None, context: options.Context = None) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command (this process's own where none is given) and return its exit code."""
     options.forget()
-    words = sys.argv[1:] if argv is None else argv
+    try:
+        with guarded():
+            return answer(sys.argv[1:] if argv is None else argv)
+    except ReaderGone:
+        silence()
+        return READER_GONE
+
+
+def answer(words: list[str]) -> int:
+    """Run one command; say what went wrong."""
     if not words and "_OTON_COMPLETE" not in os.environ:
-        sys.stdout.write(render_help())
+        out(render_help().rstrip("\n"))
         return OK
     try:
         return run(guard_command(words))
     except Trouble as trouble:
-        sys.stderr.write(trouble.render() + "\n")
+        say(trouble.render())
         return trouble.code
     except KeyboardInterrupt:
-        sys.stderr.write("\noton: interrupted\n")
+        say("", "oton: interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read us has gone (`oton logs | head`): nothing more can be said, nor at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
 
 
 def guard_command(words: list[str]) -> list[str]:
@@ -187,10 +194,10 @@ def report_usage(error: Exception) -> int | None:
     if show is None or not hasattr(error, "exit_code"):
         return None
     if type(error).__name__ == "NoArgsIsHelpError":
-        sys.stderr.write(str(error.format_message()) + "\n")  # type: ignore[attr-defined]
+        say(str(error.format_message()))  # type: ignore[attr-defined]
         return USAGE
     text = str(error.format_message()).replace("Value error, ", "")  # type: ignore[attr-defined]
     ctx = getattr(error, "ctx", None)
     path = ctx.command_path if ctx is not None else "oton"
-    sys.stderr.write(f"{path}: {text}\n  next: {path} --help\n")
+    say(f"{path}: {text}", f"  next: {path} --help")
     return USAGE

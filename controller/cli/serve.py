@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from controller.cli.options import with_options
+from controller.cli.pipes import unguard
 from controller.cli.trouble import OK, USAGE, Trouble
 from controller.errors import Refused
 from controller.settings import Knob, list_knobs, load_settings
@@ -21,6 +22,7 @@ def call(**flags: Any) -> int:
     """Run the service with the settings that flags and environment give."""
     from controller.supervisor import run_supervisor
 
+    unguard()
     try:
         return int(run_supervisor(load_settings(flags)) or OK)
     except Refused as error:

@@ -18,6 +18,7 @@ import typer
 
 from controller.cli.client import Client, app_path
 from controller.cli.options import AppName, target
+from controller.cli.pipes import ReaderGone
 from controller.cli.trouble import USAGE, Trouble
 from controller.cli.wire import Wire
 
@@ -98,8 +99,11 @@ def send_input(wire: Wire) -> None:
 def write_all(sink: int, data: bytes) -> None:
     """Write all of *data*, past Python's buffers: it may be half a character."""
     view = memoryview(data)
-    while view:
-        view = view[os.write(sink, view) :]
+    try:
+        while view:
+            view = view[os.write(sink, view) :]
+    except BrokenPipeError as error:
+        raise ReaderGone from error
 
 
 @contextmanager

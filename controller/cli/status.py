@@ -12,9 +12,14 @@ import typer
 from controller.cli.client import Client, app_path
 from controller.cli.follow import AWAY_S, bear
 from controller.cli.options import AppName, Output, target
+from controller.cli.pipes import end_with_reader
 from controller.cli.show import age, cell, out, paint, print_data, print_line, print_rows, print_table, render_span, say
 
 LOOK_S = 0.5
+ENGINE_AWAY = (
+    "the container engine cannot be reached: apps keep serving; nothing is changed or repaired until it answers; "
+    "what is wrong: oton doctor"
+)
 COLUMNS = {
     "APP": "app",
     "SYNC": "sync",
@@ -57,7 +62,12 @@ def status(
     with Client(target()) as client:
         if not watch:
             rows = load(client, app)
-            print_status(rows, app) if output == "table" else print_data(rows, output)
+            if client.engine_away:
+                say(ENGINE_AWAY)
+            if output == "table":
+                print_status(rows, app, away=client.engine_away)
+            else:
+                print_data(rows, output)
             return 0
         watch_status(client, app, output)
     return 0
@@ -70,18 +80,25 @@ def load(client: Client, app: str | None) -> list[dict[str, Any]]:
 
 def watch_status(client: Client, app: str | None, output: Any) -> None:
     """Print whenever something changes, until interrupted."""
+    end_with_reader()
     before: dict[Any, Any] = {}
     shown = ""
+    away = False
     while True:
         # Once it has begun, a restart of the service is something to watch and no reason to end.
         rows = bear(partial(load, client, app), AWAY_S, time.sleep) if before or shown else load(client, app)
         if output == "table":
-            now = repr([strip(row) for row in rows])
+            now = repr([client.engine_away, *(strip(row) for row in rows)])
             if now != shown:
                 clear_screen()
-                print_status(rows, app)
+                if client.engine_away:
+                    say(ENGINE_AWAY)
+                print_status(rows, app, away=client.engine_away)
                 shown = now
         else:
+            if client.engine_away and not away:
+                say(ENGINE_AWAY)
+            away = client.engine_away
             for row in rows:
                 key = row["app"] or row["file"]
                 if before.get(key) != strip(row):
@@ -100,10 +117,11 @@ def clear_screen() -> None:
     out("\x1b[H\x1b[2J" if sys.stdout.isatty() else "")
 
 
-def print_status(rows: list[dict[str, Any]], app: str | None) -> None:
-    """Print rows for a person."""
+def print_status(rows: list[dict[str, Any]], app: str | None, *, away: bool = False) -> None:
+    """Print rows for a person; with the engine *away*, what runs may not be known."""
     if app is None:
-        print_rows([prepare(row) for row in rows], "table", COLUMNS, name="app", empty="no apps; begin with: oton init")
+        empty = "no apps are known" if away else "no apps; begin with: oton init"
+        print_rows([prepare(row) for row in rows], "table", COLUMNS, name="app", empty=empty)
         return
     for row in rows:
         print_one(prepare(row))

@@ -12,6 +12,7 @@ import typer
 from controller.cli.client import Client
 from controller.cli.follow import AWAY_S, bear
 from controller.cli.options import Output, target
+from controller.cli.pipes import end_with_reader
 from controller.cli.show import cell, print_data, print_line, print_table, say
 from controller.cli.status import clear_screen
 from controller.cli.trouble import OK
@@ -36,6 +37,8 @@ def top(
     output: Output = "table",
 ) -> int:
     """Show live requests, errors (5xx) and latency per app and release (-: no route, no replica); Ctrl-C ends it."""
+    if not once:
+        end_with_reader()
     with Client(target()) as client:
         before = client.get("/v1/top")
         try:

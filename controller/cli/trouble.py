@@ -15,6 +15,8 @@ FORBIDDEN = 7
 UNREACHABLE = 8
 WAITING = 9
 INTERRUPTED = 130
+READER_GONE = 141
+"""What a shell says of a tool that was ended because nobody read its output: 128 and SIGPIPE."""
 
 SEVERITY = (UNREACHABLE, FORBIDDEN, USAGE, CONFLICT, MISSING, FAILED, TIMEOUT, WAITING)
 """Several apps in one call end with the first of these that applies."""

@@ -84,8 +84,9 @@ class Calls:
         self._era = 0
         self._up: bool | None = None
         self._away_until = 0.0
-        self.on_reachable: Callable[[bool], None] = lambda up: None
-        """Called when the engine goes away or comes back, from whichever thread noticed."""
+        self._noting = threading.Lock()
+        self.on_reachable: Callable[[bool, str], None] = lambda up, why: None
+        """Called once when the engine goes away, with the reason, or comes back, from whichever thread noticed."""
 
     @property
     def place(self) -> str:
@@ -143,8 +144,8 @@ class Calls:
         try:
             with self.doing("say that it is there", PING_S) as client:
                 client.ping()
-        except ControllerError:
-            self._note(False)
+        except ControllerError as error:
+            self._note(False, str(error))
             self._away_until = steady_seconds() + AWAY_S
         return self.reachable()
 
@@ -170,12 +171,13 @@ class Calls:
         from_env = dict(kwargs_from_env())
         return from_env if "base_url" in from_env else dict(ContextAPI.kwargs_from_context())
 
-    def _note(self, up: bool) -> None:
+    def _note(self, up: bool, why: str = "") -> None:
         if up:
             self._away_until = 0.0
-        if self._up is not up:
-            self._up = up
-            self.on_reachable(up)
+        with self._noting:  # of several threads that notice at once, one tells
+            changed, self._up = self._up is not up, up
+        if changed:
+            self.on_reachable(up, why)
 
     def _forget_clients(self) -> None:
         self._era += 1
@@ -190,9 +192,10 @@ class Calls:
             return Retry(f"the container engine did not in time {what}; it may be overloaded (try `docker ps`)")
         if isinstance(error, said.DockerException) and not isinstance(error.__cause__, Exception):
             return Refused(f"cannot {what}: {text}")
-        self._note(False)
         mend = _MAY_NOT if "permission denied" in text.lower() else _START
-        return Retry(f"the container engine at {self.place} cannot be reached ({text}); {mend}")
+        why = f"the container engine at {self.place} cannot be reached ({text}); {mend}"
+        self._note(False, why)
+        return Retry(why)
 
     def _translate_answer(self, error: said.APIError, what: str) -> ControllerError:
         text, code = explain(error), error.status_code or 500

@@ -129,8 +129,8 @@ class DockerEngine:
 
     # What the doors need.
 
-    def on_reachable(self, tell: Callable[[bool], None]) -> None:
-        """Call *tell* whenever the engine goes away or comes back, from the thread that noticed."""
+    def on_reachable(self, tell: Callable[[bool, str], None]) -> None:
+        """Call *tell* whenever the engine goes away (and why) or comes back, from the thread that noticed."""
         self._calls.on_reachable = tell
 
     def logs(

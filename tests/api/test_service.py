@@ -37,6 +37,13 @@ def test_every_answer_carries_our_version(client: httpx.Client) -> None:
     assert client.get("/v1/version").json() == {"version": "1.2.3", "api": 1, "instance": "abcdef012345"}
 
 
+def test_answers_say_that_the_engine_is_away(stage: Stage, client: httpx.Client) -> None:
+    assert "oton-engine" not in client.get("/v1/apps").headers
+    stage.engine.up = False
+    for path in ("/v1/apps", "/v1/apps/nope", "/v1/routes"):
+        assert client.get(path).headers["oton-engine"] == "away"
+
+
 def test_a_path_that_is_not_there_is_a_problem(client: httpx.Client) -> None:
     assert client.get("/v1/nope").json()["type"] == "/problems/no-such-path"
     answer = client.patch("/v1/apps")

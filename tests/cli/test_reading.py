@@ -43,6 +43,25 @@ def test_status_in_every_form(oton: Oton) -> None:
     assert {"replicas_list", "routes", "conditions", "message"} <= set(one)
 
 
+@pytest.mark.parametrize(
+    "words", [("status",), ("status", "alpha"), ("status", "-o", "json"), ("status", "-o", "name")]
+)
+def test_status_says_that_the_engine_is_away_whatever_the_form(
+    stage: Stage, oton: Oton, words: tuple[str, ...]
+) -> None:
+    quiet = oton(*words)
+    stage.engine.up = False
+    try:
+        ran = oton(*words)
+    finally:
+        stage.engine.up = True
+    assert quiet.err == ""
+    assert (ran.code, ran.out) == (0, quiet.out)
+    assert ran.err.startswith("the container engine cannot be reached: ")
+    assert ran.err.count("\n") == 1
+    assert "oton doctor" in ran.err
+
+
 def test_status_of_one_app_shows_replicas_and_routes(oton: Oton) -> None:
     out = oton("status", "alpha").out
     assert "2 of 2 ready, 2 routed" in out

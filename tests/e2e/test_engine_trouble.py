@@ -19,6 +19,7 @@ from tests.parts.wait import wait_for
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 REPORTED_S = 15.0
+AWAY = "the container engine cannot be reached: apps keep serving"
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,7 @@ def test_a_frozen_engine_is_told_and_touches_no_visitor(
             relay.resume()
         shop.wait_live("v2")
     print(f"told after {told_s:.1f} s")
+    assert (told(house, AWAY), told(house, "answers again")) == (1, 1)
     assert told_s <= REPORTED_S
     journal.check_always_routed(shop.name, at_least=2)
     journal.check_never_stopped_while_routed()
@@ -117,6 +119,10 @@ def test_a_cut_event_stream_costs_time_and_nothing_else(
     shop.wait_tidy()
 
 
+def told(house: Service, text: str) -> int:
+    return house.log_file.read_text().count(text)
+
+
 def test_a_service_that_starts_before_its_engine_says_so_and_recovers(tmp_path: Path) -> None:
     place = tmp_path / "later" / "engine.sock"
     house = Service(tmp_path / "house", {"DOCKER_HOST": f"unix://{place}"})
@@ -129,12 +135,19 @@ def test_a_service_that_starts_before_its_engine_says_so_and_recovers(tmp_path: 
         assert row["release"] is None
         assert house.api("GET", "/readyz").status_code == 503
         assert house.api("GET", "/healthz").status_code == 200
+        assert house.oton("status").stderr.startswith("the container engine cannot be reached")
         wait_for(lambda: house.get(host=shop.host).status_code == 503, 20, "its route exists and has nobody to ask")
         with engine_relay(place):
             shop.wait_live("v1")
             assert shop.version() == "v1"
             wait_for(house.is_ready, 10, "the service is ready")
+            assert house.oton("status").stderr == ""
             shop.close()
+        wait_for(lambda: told(house, AWAY) == 2, REPORTED_S + 1, "the second loss is told")
+        assert told(house, "answers again") == 1
+        assert [
+            one["level"] for one in house.api("GET", "/v1/events?follow=false").json() if one["kind"] == "engine"
+        ] == ["warning", "info", "warning"]
     finally:
         print(house.log_tail(60))
         house.close()

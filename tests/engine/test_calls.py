@@ -126,8 +126,9 @@ def test_a_broken_connection_is_retry_and_the_next_call_works(sham: Sham) -> Non
 
 def test_going_and_coming_is_told_once_each(sham: Sham) -> None:
     told: list[bool] = []
+    reasons: list[str] = []
     calls = Calls(sham.host)
-    calls.on_reachable = told.append
+    calls.on_reachable = lambda up, why: (told.append(up), reasons.append(why))
     calls.ping()
     calls.ping()
     sham.on("/_ping", lambda call: call.hang_up())
@@ -136,6 +137,36 @@ def test_going_and_coming_is_told_once_each(sham: Sham) -> None:
     sham.on("/_ping", lambda call: call.reply(200, "OK"))
     calls.ping()
     assert told == [True, False, True]
+    assert "cannot be reached" in reasons[1]
+    assert (reasons[0], reasons[2]) == ("", "")
+
+
+def test_an_engine_that_answers_too_late_is_told_with_the_reason(sham: Sham, monkeypatch) -> None:
+    monkeypatch.setattr(room, "PING_S", 0.1)
+    told: list[tuple[bool, str]] = []
+    calls = Calls(sham.host)
+    calls.on_reachable = lambda up, why: told.append((up, why))
+    gate = threading.Event()
+    sham.on("/_ping", lambda call: gate.wait(10))
+    calls.ping()
+    gate.set()
+    [(up, why)] = told
+    assert not up
+    assert "in time" in why
+
+
+def test_of_many_threads_that_notice_one_tells(sham: Sham) -> None:
+    told: list[bool] = []
+    calls = Calls(sham.host)
+    calls.on_reachable = lambda up, why: told.append(up)
+    calls.ping()
+    sham.on("/_ping", lambda call: call.hang_up())
+    threads = [threading.Thread(target=calls.ping) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert told == [True, False]
 
 
 def test_an_older_engine_in_its_place_is_spoken_to_in_its_version(sham: Sham) -> None:

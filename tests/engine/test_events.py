@@ -86,7 +86,7 @@ def test_an_engine_that_is_away_is_told_and_its_return_rings_for_all(monkeypatch
     monkeypatch.setattr(room, "PULSE_S", 0.1)
     with a_bench(docker_host=relay.host) as bench:
         told: list[bool] = []
-        bench.engine.on_reachable(told.append)
+        bench.engine.on_reachable(lambda up, why: told.append(up))
         bench.follow(bench.engine.run_events, bench.engine.run_pulse)
         wait_for(bench.engine.reachable)
         relay.go_away()
