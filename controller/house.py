@@ -118,7 +118,8 @@ def build_house(settings: Settings, instance: str, clock: SystemClock, store: St
     workers = Workers(Queue(), ports, _known(store, desired, publisher, engine))
     orders = Orders(store, desired, ring, clock)
     inspection = Inspection(settings.state, table=publisher.table, note=_noter(store, "inspector"))
-    model.remark = inspection.remark
+    model.remark, model.fault = inspection.remark, publisher.fault
+    publisher.on_fault = _fault_noter(store)
     return House(
         store=store,
         engine=engine,
@@ -149,6 +150,18 @@ def _noter(store: Store, kind: str) -> Callable[[str, str, str], None]:
             log.warning("an event could not be stored", app=app, text=text, why=str(error))
 
     return note
+
+
+def _fault_noter(store: Store) -> Callable[[str, str], None]:
+    note = _noter(store, "proxy")
+
+    def note_fault(app: str, why: str) -> None:
+        if why:
+            note(app, "error", f"the proxy cannot serve it and answers 503: {why}")
+        else:
+            note(app, "info", "the proxy serves it again")
+
+    return note_fault
 
 
 def _watch(model: ReadModel, desired: Desired) -> Any:

@@ -43,7 +43,9 @@ WORKER_MAY_IMPORT = {
     "controller.wire.lines",
     "controller.routing.table",
     "controller.routing.match",
+    "controller.routing.access",
     "controller.routing.choose",
+    "controller.routing.entries",
     "controller.routing.snapshot",
 }
 """What the proxy's processes may know of the rest of the house."""

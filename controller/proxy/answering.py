@@ -31,7 +31,7 @@ class Answering(Passage):
         if status == 101:
             self._open_tunnel(answer, body)
             return
-        if status == 404 and self.app.door.assets and self._ask_old(last):
+        if status == 404 and self.app.door.access.assets and self._ask_old(last):
             return
         self.status = status
         head = self._render_answer(answer)
@@ -54,11 +54,11 @@ class Answering(Passage):
         raise NotImplementedError
 
     def _render_answer(self, answer: Answer) -> bytes:
-        client, door = self.client, self.app.door
-        lines = answer.lines if door.response_edit is None else door.response_edit.apply_to(answer.lines)
+        client, access = self.client, self.app.door.access
+        lines = answer.lines if access.response_edit is None else access.response_edit.apply_to(answer.lines)
         parts = [b"HTTP/1.1 " + answer.words, *lines]
-        if door.hsts and self.is_secure():
-            parts.append(door.hsts)
+        if access.hsts and self.is_secure():
+            parts.append(access.hsts)
         if self._sticky:
             parts.append(self._sticky)
         status = answer.status

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
+from controller.proxy.budget import Budget
 from controller.proxy.detour import Detour
 from controller.proxy.doors import Door, Surroundings
 from controller.proxy.limits import Limits
@@ -15,13 +16,15 @@ from controller.proxy.meter import Meter
 from controller.proxy.pool import Pool
 from controller.proxy.replies import AnswerReader
 from controller.proxy.tallies import Tallies
+from controller.routing.access import Access, compile_policy
 from controller.routing.choose import Draw, Shares, sticky_index, sticky_value
-from controller.routing.table import AppRoutes, Group, Upstream
+from controller.routing.table import AppRoutes, Group, Policy, Upstream
 
 _NEAR = 8
 """An eighth of the limit in flight is near enough to it to ask the other workers each time."""
 _DRAIN_S = 30.0
 """How long what is open on an upstream without a limit of its own may go on."""
+_OPEN = Access(policy=Policy())
 
 
 class Held(Protocol):
@@ -53,36 +56,6 @@ class Shop:
     """Apps that have set an upstream aside."""
 
 
-class Budget:
-    """Keeps retries below a share of the requests of the last seconds, but never below a floor."""
-
-    __slots__ = ("_limits", "_marks", "requests", "retries")
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._marks: deque[tuple[float, int, int]] = deque()
-        self.requests = 0
-        self.retries = 0
-
-    def take(self, now: float) -> bool:
-        """Take one retry out of the budget; False where it is spent."""
-        self._mark(now)
-        _, requests, retries = self._marks[0]
-        second = next((mark for mark in self._marks if now - mark[0] <= 1.0), (now, 0, self.retries))
-        share = self._limits.retry_share * (self.requests - requests)
-        if self.retries - retries >= share and self.retries - second[2] >= self._limits.retry_floor:
-            return False
-        self.retries += 1
-        return True
-
-    def _mark(self, now: float) -> None:
-        marks = self._marks
-        while len(marks) > 1 and now - marks[1][0] > self._limits.retry_window_s:
-            marks.popleft()
-        if not marks or now - marks[-1][0] >= 0.1:
-            marks.append((now, self.requests, self.retries))
-
-
 class App:
     """One app; it lives from the table that brings it to the end of what is open after it left."""
 
@@ -90,7 +63,7 @@ class App:
         self.name = name
         self.shop = shop
         self.routes = AppRoutes(app=name)
-        self.door = Door(name, self.routes.policy, shop.around)
+        self.door = Door(name, _OPEN, shop.around)
         self.detour: Detour | None = None
         """The way through the app's inspector; None: there is none."""
         self.in_flight = 0
@@ -114,10 +87,18 @@ class App:
     # Tables.
 
     def take(self, routes: AppRoutes | None, version: int, key: str, now: float, steady: float) -> None:
-        """Make *routes* the app's entry (None: the app is gone), and start what follows from it."""
-        before, self.routes = self.routes, routes or AppRoutes(app=self.name)
-        if self.routes.policy != before.policy:
-            self.door = Door(self.name, self.routes.policy, self.shop.around)
+        """
+        Make *routes* the app's entry (None: the app is gone), and start what follows from it.
+
+        An entry that cannot be served shuts the door, and the app answers 503. So does one that this fails for: then
+        the exception comes out here.
+        """
+        routes = routes or AppRoutes(app=self.name)
+        # Shut until the end is reached: whatever fails on the way, nobody gets in without the policy.
+        door, self.door = self.door, self.door.shut(routes.fault or "its entry in the table could not be taken")
+        before, self.routes = self.routes, routes
+        if not routes.fault:
+            door = self._make_door(door, routes.policy)
         self._place_detour()
         if self.routes.weights != before.weights:
             self._shares = Shares(self.routes.weights) if self.routes.weights else None
@@ -135,6 +116,14 @@ class App:
         if self.routes.mode == "hold" and any(pool.leaving for pool in self._pools.values()):
             self._end_streams()
         self._report_drained(version)
+        if not routes.fault:
+            self.door = door
+
+    def _make_door(self, door: Door, policy: Policy) -> Door:
+        if door.policy == policy and not door.fault:
+            return door
+        access = door.access if door.policy == policy else compile_policy(policy)
+        return Door(self.name, access, self.shop.around)
 
     def _place_detour(self) -> None:
         if self.routes.policy.inspect == (self.detour is not None):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from time import monotonic
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from controller.proxy.app import App, Shop
 from controller.proxy.guests import Guests
 from controller.proxy.heads import HeadReader
 from controller.proxy.limits import Limits
+from controller.proxy.live import Live, shut_unfit
 from controller.proxy.meter import Meter
 from controller.proxy.passwords import Passwords
 from controller.proxy.rates import Rates
@@ -24,7 +24,8 @@ from controller.proxy.tallies import Tallies
 from controller.proxy.tls import Keyring
 from controller.proxy.wheel import NEVER, Wheel
 from controller.routing.choose import Draw
-from controller.routing.match import Match, Matcher, compile_table, find_changes
+from controller.routing.entries import explain
+from controller.routing.match import compile_table, find_changes
 from controller.routing.table import Table
 
 __all__ = ["Core", "Limits"]
@@ -46,37 +47,9 @@ class Connection(Protocol):
         ...
 
 
-_MATCHES = 4096
+_TOLD = 4096
 _TELL_S = 5.0
 """A limit that is met again and again is reported no oftener than this."""
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """A table in force; a request takes the reference once."""
-
-    table: Table
-    matcher: Matcher
-    apps: dict[str, App]
-    found: dict[tuple[str, bytes], Match | None] = field(default_factory=dict)
-    """Answers of the matcher, since the same few pages are asked for most."""
-
-    def find(self, host: str, target: bytes) -> Match | None:
-        """Return the match for a host and a target in origin form; raises BadTarget."""
-        path = target.partition(b"?")[0] if b"?" in target else target
-        key = (host, path)
-        try:
-            return self.found[key]
-        except KeyError:
-            match = self.matcher.find(host, path.decode("latin-1"))
-        if len(self.found) >= _MATCHES:
-            self.found.clear()
-        if len(path) <= _KEPT_PATH_BYTES:
-            self.found[key] = match
-        return match
-
-
-_KEPT_PATH_BYTES = 256
 
 
 class Core:
@@ -119,6 +92,8 @@ class Core:
         )
         self.shop.tallies = self.tallies
         self.live = Live(Table(), compile_table(Table()), {})
+        self.faults: dict[str, str] = {}
+        """Apps that cannot be served as the table says, and why."""
         self.clients: set[Connection] = set()
         self.guests = Guests(self.tallies)
         self.heads = HeadReader(limits)
@@ -128,24 +103,26 @@ class Core:
         self.lag_s = 0.0
         self._trusted = tuple(ip_network(cidr, strict=False) for cidr in trusted_proxies)
         self._ids = int.from_bytes(os.urandom(6), "big") << 32
-        self._told_limits: dict[tuple[str, str], float] = {}
+        self._told: dict[tuple[str, str], float] = {}
         self._leavers: dict[str, App] = {}
         self._turns = 0
         self._timer: asyncio.TimerHandle | None = None
 
     # Tables.
 
-    def take(self, table: Table) -> None:
+    def take(self, table: Table) -> Mapping[str, str]:
         """
         Put *table* in force: one assignment for requests to come, and the start of drains for what is open.
 
-        Held requests of apps that serve again go on; unused connections to replicas that leave are closed.
+        Held requests of apps that serve again go on; unused connections to replicas that leave are closed. Returns
+        why apps cannot be served as the table says: these answer 503, and the others do not notice.
         """
         before = self.live
-        now, steady = monotonic(), steady_seconds()
         apps = dict(before.apps)
-        changed = find_changes(before.table.apps, table.apps)
-        names = changed if table.sticky_key == before.table.sticky_key else {*changed, *table.apps}
+        # What could not be taken is tried again with every table: memory may have been short.
+        changed = sorted({*find_changes(before.table.apps, table.apps), *(self.faults.keys() & table.apps.keys())})
+        table = shut_unfit(table, changed)
+        names = changed if table.sticky_key == before.table.sticky_key else sorted({*changed, *table.apps})
         gone = [name for name in changed if name not in table.apps]
         for name in names:
             if name in table.apps and name not in apps:
@@ -154,12 +131,25 @@ class Core:
             self._leavers[name] = apps.pop(name)
         self.live = Live(table, compile_table(table, before.matcher, changed), apps)
         touched = [apps[name] for name in names if name in apps] + [self._leavers[name] for name in gone]
-        for app in touched:
-            app.take(table.apps.get(app.name), table.version, table.sticky_key, now, steady)
-        for app in touched:
-            app.release_held()
+        self._hand_over(touched, table)
         if gone:
             self.meter.forget(table.apps)
+        return self.faults
+
+    def _hand_over(self, touched: Sequence[App], table: Table) -> None:
+        now, steady = monotonic(), steady_seconds()
+        for app in touched:
+            self.faults.pop(app.name, None)
+            routes = table.apps.get(app.name)
+            fault = routes.fault if routes is not None else ""
+            try:
+                app.take(routes, table.version, table.sticky_key, now, steady)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this app alone, which is shut now
+                fault = explain(error)
+            if fault and routes is not None:
+                self.faults[app.name] = fault
+        for app in touched:
+            app.release_held()
 
     def take_certificates(self, pems: Mapping[str, tuple[str, str]]) -> dict[str, str]:
         """
@@ -236,12 +226,23 @@ class Core:
     def tell_limit(self, app: str, what: str) -> None:
         """Count that a limit was met, and report it, though not more often than every few seconds."""
         self.meter.note(app, f"limit {what}")
-        now = monotonic()
-        if now - self._told_limits.get((app, what), -_TELL_S) >= _TELL_S:
-            if len(self._told_limits) >= _MATCHES:
-                self._told_limits.clear()
-            self._told_limits[(app, what)] = now
+        if self._may_tell(app, what):
             self.report({"kind": "limit", "app": app, "what": what})
+
+    def tell_fault(self, app: str, error: Exception) -> None:
+        """Count that an app's policy could not be asked, and report it no oftener than that either."""
+        self.meter.note(app, "policy failed")
+        if self._may_tell(app, "policy"):
+            self.report({"kind": "fault", "app": app, "why": explain(error)})
+
+    def _may_tell(self, app: str, what: str) -> bool:
+        now = monotonic()
+        if now - self._told.get((app, what), -_TELL_S) < _TELL_S:
+            return False
+        if len(self._told) >= _TOLD:
+            self._told.clear()
+        self._told[(app, what)] = now
+        return True
 
     def is_trusted(self, address: str) -> bool:
         """Say whether *address* is one of the proxies whose X-Forwarded-* is believed."""

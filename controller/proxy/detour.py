@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from controller.proxy.framing import UPSTREAM
 from controller.proxy.limits import Limits
 from controller.proxy.link import Link
 from controller.proxy.pool import Pool
 from controller.proxy.replies import Answer, AnswerReader
+from controller.routing.access import UPSTREAM
 from controller.routing.table import Upstream
 
 FOLDER = Path("inspect")

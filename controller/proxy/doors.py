@@ -1,42 +1,20 @@
 """
-What an app's policy says about a request before any replica is asked, and how headers are edited.
+What an app's policy says about a request before any replica is asked.
 
-A `Door` is compiled once from a policy; an app without special wishes has nothing to check.
+A `Door` is made of a policy once; an app without special wishes has nothing to check. One that is shut lets nobody in:
+it stands where the policy could not be had, since no app is ever served without.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Protocol
-from urllib.parse import urlsplit
 
-from controller.proxy.framing import UPSTREAM
 from controller.proxy.passwords import Passwords
 from controller.proxy.rates import Rates
-from controller.routing.table import HeaderEdit, Policy, Redirect
-
-_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"host", UPSTREAM))
-"""Headers that decide where a message ends or goes; an edit of them would break the connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """Header edits, ready for bytes."""
-
-    remove: frozenset[bytes]
-    lines: bytes
-
-    def apply(self, block: bytes) -> bytes:
-        """Return header lines after removing and setting."""
-        kept = [line for line in block.splitlines(True) if line.partition(b":")[0].lower() not in self.remove]
-        return b"".join(kept) + self.lines
-
-    def apply_to(self, lines: list[bytes]) -> list[bytes]:
-        """Return header lines without their ends after removing and setting."""
-        kept = [line for line in lines if line.partition(b":")[0].lower() not in self.remove]
-        return kept + self.lines.split(b"\r\n")[:-1]
+from controller.routing.access import Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +23,10 @@ class Refusal:
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
+
+
+SHUT = Refusal(503, (("Retry-After", "30"),))
+"""The answer where an app's policy cannot be had."""
 
 
 class Waiting(Exception):
@@ -82,33 +64,34 @@ class Surroundings(Protocol):
 
 
 class Door:
-    """One app's policy, compiled."""
+    """One app's policy at work."""
 
-    __slots__ = (
-        "_allow", "_app", "_around", "_asks", "_redirects",
-        "assets", "checks", "hsts", "policy", "request_edit", "response_edit",
-    )  # fmt: skip
+    __slots__ = ("_app", "_around", "_asks", "access", "checks", "fault", "policy")
 
-    def __init__(self, app: str, policy: Policy, around: Surroundings) -> None:
+    def __init__(self, app: str, access: Access, around: Surroundings, fault: str = "") -> None:
         self._app = app
         self._around = around
-        self.policy = policy
-        self.request_edit = _compile_edit(policy.request_headers)
-        self.response_edit = _compile_edit(policy.response_headers)
-        self.hsts = f"Strict-Transport-Security: max-age={int(policy.hsts_s)}".encode() if policy.hsts_s else b""
-        self.assets = tuple(prefix.rstrip("/").encode() for prefix in policy.assets)
-        self._allow = tuple(ip_network(cidr, strict=False) for cidr in policy.allow)
+        self.access = access
+        """The policy, compiled; that of a shut door is the last one that was in force, for answers on their way."""
+        self.policy = policy = access.policy
+        self.fault = fault
+        """Why nobody may come in; "" where the policy decides."""
         self._asks = bool(policy.basic_auth)
-        self._redirects = {_source_key(redirect): redirect for redirect in policy.redirects}
         self.checks = bool(
-            self._allow or self._asks or self._redirects or policy.rate_limit or policy.canonical_host
+            fault or access.allow or self._asks or access.redirects or policy.rate_limit or policy.canonical_host
             or policy.https in ("redirect", "only") or (policy.https == "auto" and around.tls_port is not None)
         )  # fmt: skip
         """There is something to check at all."""
 
+    def shut(self, fault: str) -> Door:
+        """Return the same door, shut."""
+        return Door(self._app, self.access, self._around, fault)
+
     def check(self, visitor: Visitor, now: float) -> Refusal | None:
         """Return the answer that *visitor* gets instead of a replica's, None to let it in; may raise Waiting."""
-        if self._allow and not self._is_allowed(visitor.client_address()):
+        if self.fault:
+            return SHUT
+        if self.access.allow and not self._is_allowed(visitor.client_address()):
             return Refusal(403)
         if refusal := self._check_scheme(visitor) or self._check_place(visitor):
             return refusal
@@ -123,14 +106,14 @@ class Door:
 
     def is_asset(self, path: bytes) -> bool:
         """Say whether *path* lies below one of the prefixes that the old release is asked for."""
-        return any(path == prefix or path.startswith(prefix + b"/") for prefix in self.assets)
+        return any(path == prefix or path.startswith(prefix + b"/") for prefix in self.access.assets)
 
     def _is_allowed(self, address: str) -> bool:
         try:
             client = ip_address(address)
         except ValueError:
             return False
-        return any(client in network for network in self._allow)
+        return any(client in network for network in self.access.allow)
 
     def _check_scheme(self, visitor: Visitor) -> Refusal | None:
         https = self.policy.https
@@ -145,15 +128,15 @@ class Door:
         return _move(308, f"https://{host}{port}", visitor.target)
 
     def _check_place(self, visitor: Visitor) -> Refusal | None:
-        canonical = self.policy.canonical_host
+        canonical, redirects = self.access.canonical_host, self.access.redirects
         scheme = "https" if visitor.is_secure() else "http"
-        if canonical and visitor.host_name() != canonical.partition(":")[0].lower():
+        if canonical and visitor.host_name() != canonical:
             return _move(301 if visitor.method in (b"GET", b"HEAD") else 308, f"{scheme}://{canonical}", visitor.target)
-        if not self._redirects:
+        if not redirects:
             return None
         path, _, query = visitor.target.partition(b"?")
         text = path.decode("latin-1")
-        found = self._redirects.get(("", text)) or self._redirects.get((visitor.host_name(), text))
+        found = redirects.get(("", text)) or redirects.get((visitor.host_name(), text))
         if found is None:
             return None
         to = found.to + ("?" + query.decode("latin-1") if query and "?" not in found.to else "")
@@ -173,17 +156,3 @@ class Door:
 
 def _move(status: int, base: str, target: bytes) -> Refusal:
     return Refusal(status, (("Location", base + target.decode("latin-1")),))
-
-
-def _source_key(redirect: Redirect) -> tuple[str, str]:
-    parts = urlsplit(redirect.source)
-    return (parts.hostname or "", parts.path or "/")
-
-
-def _compile_edit(edit: HeaderEdit) -> Edit | None:
-    if not edit.set and not edit.remove:
-        return None
-    pairs = [(name, value) for name, value in edit.set if name.lower().encode("latin-1") not in _FRAMING]
-    names = {name.lower().encode("latin-1") for name in (*edit.remove, *(name for name, _ in pairs))} - _FRAMING
-    lines = "".join(f"{name}: {value}\r\n" for name, value in pairs)
-    return Edit(frozenset(names), lines.encode("latin-1", "replace"))

@@ -2,8 +2,8 @@
 The worker's end of the feed: tables in, confirmations and reports out.
 
     worker -> controller
-      {"hello": {"format", "worker", "pid", "version", "first", "drained": [{"app", "upstream", "version"}]}}
-      {"confirm": version}          the table of that version is in force here
+      {"hello": {"format", "worker", "pid", "version", "first", "drained": [{"app", "upstream", "version"}], "faults"}}
+      {"confirm": version, "faults": {app: why}}   the table of that version is in force here; these apps answer 503
       {"behind": version}           the change does not fit what we have; send the whole
       {"table": {...}}              what we have, when asked
       {"kind": "drained" | "refused" | "limit" | "meters", ...}
@@ -12,7 +12,8 @@ The worker's end of the feed: tables in, confirmations and reports out.
       {"welcome": version}          what you have is what I have
       {"send": "table"}             I lost mine: tell me yours
 
-Unknown messages and fields are ignored. Without a controller the worker goes on with what it has.
+Unknown messages and fields are ignored, but for what could keep somebody out (see `routing.table`). A table counts,
+and is told, only once it was taken. Without a controller the worker goes on with what it has.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from controller.clock import read_boot_id
+from controller.routing.entries import decode_table
 from controller.routing.snapshot import parse_snapshot
-from controller.routing.table import FORMAT, AppRoutes, Table, decode_app, encode_table
+from controller.routing.table import FORMAT, Table, encode_table
 from controller.wire.codec import render_line
 from controller.wire.lines import LineReader
 
@@ -48,12 +50,14 @@ class Feed(asyncio.Protocol):
         self,
         *,
         worker: int,
-        take: Callable[[Table], None],
+        take: Callable[[Table], Mapping[str, str]],
         complain: Callable[[str], None],
         take_certificates: Callable[[Mapping[str, Any]], None] = lambda _: None,
         folder: Path = Path(),
     ) -> None:
         self.table = Table()
+        self._faults: Mapping[str, str] = {}
+        """What `take` said of it: apps that cannot be served."""
         self.first: int | None = None
         """Version of the first table that this worker ever had; None before it."""
         self._worker = worker
@@ -133,7 +137,7 @@ class Feed(asyncio.Protocol):
         for message in self._reader.feed(data):
             try:
                 self._hear(message)
-            except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, what is in force stays
                 self._refuse(repr(error)[:_SAID])
                 return
         if self._reader.fault:
@@ -166,6 +170,7 @@ class Feed(asyncio.Protocol):
                 {"app": app, "upstream": upstream, "version": version}
                 for (app, upstream), version in self._drained.items()
             ],
+            "faults": dict(self._faults),
         }
 
     def _receive(self, message: Mapping[str, Any]) -> None:
@@ -173,21 +178,15 @@ class Feed(asyncio.Protocol):
         if base is not None and base != self.table.version:
             self._send({"behind": self.table.version})
             return
-        before = self.table.apps if base is not None else {}
-        self._put_in_force(
-            Table(
-                version=version,
-                apps=_change(before, message["apps"]),
-                sticky_key=str(message.get("sticky_key", self.table.sticky_key)),
-            )
-        )
-        self._send({"confirm": version})
+        self._put_in_force(decode_table({"sticky_key": self.table.sticky_key, **message}, self.table.apps))
+        self._send({"confirm": version} | ({"faults": dict(self._faults)} if self._faults else {}))
 
     def _put_in_force(self, table: Table) -> None:
+        self._faults = self._take(table)
+        # Only now: what could not be taken is not there, or the next change would be taken on top of it.
         changed = {name for name, routes in table.apps.items() if self.table.apps.get(name) is not routes}
-        self._forget_returned(table, changed)
         self.table = table
-        self._take(table)
+        self._forget_returned(table, changed)
         self.first = table.version if self.first is None else self.first
         self._has_table.set()
 
@@ -208,16 +207,6 @@ class Feed(asyncio.Protocol):
             return False
         self._transport.write(render_line(message))
         return True
-
-
-def _change(apps: Mapping[str, AppRoutes], raw: Mapping[str, Any]) -> dict[str, AppRoutes]:
-    changed = dict(apps)
-    for name, routes in raw.items():
-        if routes is None:
-            changed.pop(name, None)
-        else:
-            changed[name] = decode_app(routes)
-    return changed
 
 
 def load_snapshot(place: Path) -> Table | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import httptools
 
+from controller.routing.access import UPSTREAM
 from controller.routing.match import BadTarget, normalise_host
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
@@ -31,10 +32,6 @@ HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding"
     b" upgrade http2-settings".split()
 )
-
-
-UPSTREAM = b"x-oton-upstream"
-"""Names the replica to an inspector; nobody else may send it, and no replica gets it."""
 
 
 class BadMessage(Exception):

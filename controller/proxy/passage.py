@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import monotonic
 
 from controller.proxy.app import App
-from controller.proxy.doors import Refusal, Waiting
+from controller.proxy.doors import SHUT, Refusal, Waiting
 from controller.proxy.framing import BadMessage
 from controller.proxy.link import Link
 from controller.proxy.pool import Pool
@@ -43,12 +43,26 @@ class Passage(Visit):
         try:
             refusal = self.app.door.check(self, now)
         except Waiting as waiting:
-            self._waits = True
-            waiting.begin(self._password_checked)
-            return False
+            return self._wait_for_password(waiting)
+        except Exception as error:  # noqa: BLE001 - whatever it is: nobody comes in past a policy that was not asked
+            refusal = self._shut_out(error)
         if refusal is not None:
             self._answer_refusal(refusal)
         return refusal is None
+
+    def _wait_for_password(self, waiting: Waiting) -> bool:
+        self._waits = True
+        try:
+            waiting.begin(self._password_checked)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._waits = False
+            self._answer_refusal(self._shut_out(error))
+        return False
+
+    def _shut_out(self, error: Exception) -> Refusal:
+        self.why = f"policy: {type(error).__name__}"
+        self.core.tell_fault(self.app.name, error)
+        return SHUT
 
     def _password_checked(self, right: bool) -> None:
         self._waits = False
@@ -119,7 +133,7 @@ class Passage(Visit):
         self.link = link
         link.expect(self)
         self.sent = True
-        data = self.render_head(self.rule, self.app.door.request_edit, self.wants_tunnel)
+        data = self.render_head(self.rule, self.app.door.access.request_edit, self.wants_tunnel)
         if self.detour is not None and self.pool is not None:
             data = self.detour.address(data, self.pool.upstream)
         if self.kept:

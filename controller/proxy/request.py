@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from controller.proxy.chunks import ChunkReader, render_chunk
-from controller.proxy.doors import Edit
 from controller.proxy.framing import Fields
+from controller.routing.access import Edit
 from controller.routing.table import Rule
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"))

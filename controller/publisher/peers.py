@@ -45,6 +45,8 @@ class Peer:
     drained: dict[tuple[str, str], int] = field(default_factory=dict)
     """(app, upstream) -> version under which it had nothing open there."""
     meters: Mapping[str, Any] = field(default_factory=dict)
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """Apps that it cannot serve as published and answers with 503, and why."""
 
     @property
     def is_synced(self) -> bool:

@@ -15,6 +15,7 @@ import structlog
 
 from controller.errors import Refused, Retry
 from controller.publisher.claims import ClaimIndex
+from controller.publisher.faults import Faults
 from controller.publisher.ledger import Changes, Ledger
 from controller.publisher.meters import add_up, held, keep_growing
 from controller.publisher.peers import Peer, Peers
@@ -26,6 +27,7 @@ from controller.publisher.reports import (
     Hello,
     Limit,
     Meters,
+    PolicyFault,
     Report,
     TheirTable,
     UpstreamRefused,
@@ -50,7 +52,8 @@ class Publisher:
 
     *ring* is called with an app's name when its routing changed in a way that a pass could act on, *kill* with
     a worker that owes its confirmation for too long, *on_refused* with the id of an upstream that refused a
-    worker, *on_limit* with what a worker says about a broken limit.
+    worker, *on_limit* with what a worker says about a broken limit, *on_fault* with an app that workers cannot serve
+    and why ("" once they can).
     """
 
     def __init__(
@@ -61,12 +64,13 @@ class Publisher:
         kill: Callable[[int], None] = _ignore,
         on_refused: Callable[[str], None] = _ignore,
         on_limit: Callable[[Mapping[str, Any]], None] = _ignore,
+        on_fault: Callable[[str, str], None] = lambda _app, _why: None,
         sticky_key: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         folder = state / "proxy"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.kill, self.on_refused, self.on_limit = kill, on_refused, on_limit
+        self.kill, self.on_refused, self.on_limit, self.on_fault = kill, on_refused, on_limit, on_fault
         self._ring, self._monotonic = ring, monotonic
         self._file = SnapshotFile(folder)
         found = self._file.load()
@@ -85,6 +89,7 @@ class Publisher:
         self._ours: set[str] = set()
         """Apps published by this process: what a worker remembers of them is older."""
         self._known = False
+        self._faults = Faults()
         self._past: dict[str, Any] = {}
         self._certificates: Mapping[str, tuple[str, str]] = {}
         self._on_certificates: Callable[[Mapping[str, tuple[str, str]]], None] = _ignore
@@ -99,17 +104,19 @@ class Publisher:
         """
         Make *changes* one version: every worker takes all of them in one step.
 
-        Raises Refused where a host and path belong to another app, Retry where the snapshot cannot be written;
-        in both cases nothing has changed.
+        Raises Refused where a host and path belong to another app, or workers could not serve an entry; Retry where
+        the snapshot cannot be written. In all cases nothing has changed.
         """
         with self._publishing:
             before = self._ledger.table.apps
             real = {app: routes for app, routes in changes.items() if before.get(app) != routes}
             claims = self._claims.check(real)
+            self._faults.check(real)
             if real:
                 self._advance(self._ledger.table.version + 1, real)
                 self._claims.take(claims)
             self._ours.update(changes)
+            self._faults.published(changes)
 
     def routing(self, app: str) -> Routing:
         """
@@ -127,6 +134,11 @@ class Publisher:
                 drained=self._ledger.drained(app, self._peers),
                 held=sum(held(peer.meters, app) for peer in self._peers),
             )
+
+    def fault(self, app: str) -> str:
+        """Return why the app is not served as it was asked for; "" where it is."""
+        with self._lock:
+            return self._faults.explain(app, self._peers.rostered())
 
     def apps(self) -> Collection[str]:
         """Return the names in the published table."""
@@ -202,8 +214,8 @@ class Publisher:
 
     def _take_report(self, peer: Peer, report: Report | None) -> None:
         match report:
-            case Confirm(version):
-                self._note_confirmed(peer, version)
+            case Confirm(version, faults):
+                self._note_confirmed(peer, version, faults)
             case Behind() if peer.may_be_behind:
                 with self._lock:
                     peer.may_be_behind = False
@@ -216,6 +228,8 @@ class Publisher:
                 self.on_refused(upstream)
             case Limit(fields):
                 self.on_limit(fields)
+            case PolicyFault(app, why) if app in self._ledger.table.apps:
+                self._faults.failed(app, why)
             case Meters(counters):
                 with self._lock:
                     peer.meters = counters
@@ -253,12 +267,14 @@ class Publisher:
                 peer.line.closed = True  # an older connection of the same worker
             peer.line, peer.first, peer.confirmed = caller.line, hello.first, -1
             peer.drained, peer.may_be_behind = dict(hello.drained), True
+            peer.faults = {app: why for app, why in hello.faults.items() if app in self._ledger.table.apps}
             if peer.hellos == 0:
                 peer.owes_since = None  # one that comes back again and again without confirming gets no more time
             peer.hellos += 1
             self._bring_up_to_date(peer, hello.version)
             bells = self._settle() | set(self._ledger.leaving)
         self._ring_all(bells)
+        self._faults.heard(self._peers, self.on_fault)
         return peer
 
     def _bring_up_to_date(self, peer: Peer, version: int) -> None:
@@ -294,16 +310,18 @@ class Publisher:
             bells = self._settle()
         self._ring_all(bells)
 
-    def _note_confirmed(self, peer: Peer, version: int) -> None:
+    def _note_confirmed(self, peer: Peer, version: int, faults: Mapping[str, str]) -> None:
         if version > self._ledger.table.version:
             raise Unreadable("it confirms what was never published")
         with self._lock:
+            peer.faults = {app: why for app, why in faults.items() if app in self._ledger.table.apps}
             peer.confirmed, peer.hellos = max(peer.confirmed, version), 0
             peer.first = version if peer.first is None else peer.first
             # Owing more is no reason to be killed for one that keeps answering.
             peer.owes_since = None if peer.confirmed >= self._ledger.table.version else self._monotonic()
             bells = self._settle()
         self._ring_all(bells)
+        self._faults.heard(self._peers, self.on_fault)
 
     def _note_drained(self, peer: Peer, app: str, upstream: str, version: int) -> None:
         with self._lock:

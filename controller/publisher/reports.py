@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.routing.table import Table, decode_table
+from controller.routing.entries import decode_table
+from controller.routing.table import Table
 from controller.wire.codec import Unreadable
 from controller.wire.fields import as_list, as_number, as_object, as_text, as_whole, said
 
@@ -32,6 +33,8 @@ class Hello:
     """Of the first table it ever had."""
     drained: Mapping[tuple[str, str], int]
     """(app, upstream) -> version under which it had nothing open there."""
+    faults: Mapping[str, str]
+    """Apps that it cannot serve and answers with 503, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Confirm:
     """The table of that version is in force there."""
 
     version: int
+    faults: Mapping[str, str]
+    """Apps of it that it cannot serve and answers with 503, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +82,21 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyFault:
+    """It could not check an app's policy for a request, and answered 503."""
+
+    app: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Meters:
     """Its counters."""
 
     counters: Mapping[str, Any]
 
 
-Report = Hello | Confirm | Behind | TheirTable | Drained | UpstreamRefused | Limit | Meters
+Report = Hello | Confirm | Behind | TheirTable | Drained | UpstreamRefused | Limit | PolicyFault | Meters
 
 
 def parse_report(message: Mapping[str, Any]) -> Report | None:
@@ -92,7 +105,7 @@ def parse_report(message: Mapping[str, Any]) -> Report | None:
         case {"hello": hello}:
             return _parse_hello(as_object(hello))
         case {"confirm": version}:
-            return Confirm(as_whole(version))
+            return Confirm(as_whole(version), _parse_faults(message))
         case {"behind": _}:
             return Behind()
         case {"table": table}:
@@ -103,6 +116,8 @@ def parse_report(message: Mapping[str, Any]) -> Report | None:
             return UpstreamRefused(_name(message, "upstream"))
         case {"kind": "limit"}:
             return Limit(_parse_limit(message))
+        case {"kind": "fault"}:
+            return PolicyFault(_name(message, "app"), said(message.get("why"), most=_NAME_MOST))
         case {"kind": "meters"}:
             return Meters(parse_meters(as_object(message.get("counters", {}))))
     return None
@@ -120,7 +135,13 @@ def _parse_hello(raw: Mapping[str, Any]) -> Hello:
         version=as_whole(raw.get("version")),
         first=None if first is None else as_whole(first),
         drained={(_name(one, "app"), _name(one, "upstream")): as_whole(one.get("version")) for one in entries},
+        faults=_parse_faults(raw),
     )
+
+
+def _parse_faults(raw: Mapping[str, Any]) -> dict[str, str]:
+    told = as_object(raw.get("faults", {}))
+    return {as_text(app, most=_NAME_MOST): said(why, most=_NAME_MOST) for app, why in told.items()}
 
 
 def _parse_table(raw: Mapping[str, Any]) -> Table:

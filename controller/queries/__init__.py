@@ -30,6 +30,8 @@ class ReadModel:
         self._orders: dict[str, deque[OrderLine]] = {}
         self.remark: Callable[[str], str] = lambda _app: ""
         """What other rooms want a person to know of an app that has nothing to say itself."""
+        self.fault: Callable[[str], str] = lambda _app: ""
+        """Why the proxy does not serve an app as it should; it goes before all else that there is to say."""
 
     def put(self, app: str, situation: Situation, decision: Decision) -> None:
         """Take over what a pass saw and decided."""
@@ -79,7 +81,8 @@ class ReadModel:
         return None if seen is None else self._remark(render_app(seen, self.orders(app)))
 
     def _remark(self, row: Row) -> Row:
-        return row | {"message": row["message"] or self.remark(str(row["app"]))}
+        app = str(row["app"])
+        return row | {"message": self.fault(app) or row["message"] or self.remark(app)}
 
     def routes(self) -> list[Row]:
         """Return one row for each rule of the table."""

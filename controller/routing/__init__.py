@@ -1,6 +1,6 @@
 """
 Where a request goes.
 
-Knows hosts, paths, upstreams and weights. Knows nothing of sockets, Docker or time. `table`, `match` and
-`choose` also run in the proxy's workers, so they import nothing but the standard library.
+Knows hosts, paths, upstreams and weights. Knows nothing of sockets, Docker or time. All but
+`build` also runs in the proxy's workers, and imports nothing but the standard library.
 """

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from controller.routing.table import Table, decode_table
+from controller.routing.entries import decode_table
+from controller.routing.table import Table
 
 
 def parse_snapshot(data: bytes, boot: str) -> tuple[Table, Mapping[str, Any]]:
@@ -25,7 +26,7 @@ def parse_snapshot(data: bytes, boot: str) -> tuple[Table, Mapping[str, Any]]:
         raw = json.loads(data)
         table = decode_table(raw)
         known = raw.get("boot", "")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError) as error:
         raise ValueError(f"no route snapshot: {error!r}") from error
     if known == boot:
         return table, raw

@@ -2,13 +2,14 @@
 The routing table: one frozen value, swapped whole by one assignment.
 
 The controller builds it, workers read it. Its JSON form (`encode_app`, `decode_app`) goes over the feed
-and into the snapshot; unknown fields are ignored, missing ones take their defaults, so that neighbouring
-versions understand each other.
+and into the snapshot; missing fields take their defaults and unknown ones are ignored, so that neighbouring
+versions understand each other. But what a rule or a policy says and we do not know may keep somebody out: such an
+entry is shut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -113,6 +114,8 @@ class AppRoutes:
     weights: tuple[tuple[int, int], ...] = ()
     """(release, weight) pairs; empty: all ready upstreams of the group share alike."""
     policy: Policy = field(default_factory=Policy)
+    fault: str = ""
+    """Why the entry cannot be served as it was meant: with one, all its rules answer 503."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,13 +136,29 @@ def decode_app(raw: Mapping[str, Any]) -> AppRoutes:
     """
     Read what `encode_app` (of this or a neighbouring version) wrote.
 
-    Unknown fields are ignored, missing ones take their defaults. Raises ValueError where a known field
-    cannot be read.
+    Missing fields take their defaults, and unknown ones are ignored; one of a rule or a policy shuts the entry.
+    Raises ValueError where a known field cannot be read.
     """
     try:
-        return AppRoutes(app=str(raw["app"]), **_decode(raw, _APP))
+        found = {"app": str(raw["app"]), **_decode(raw, _APP)}
+        strange = [f"{name}.{inner}" for name in _CLOSED for inner in _APP[name][0].strange(raw.get(name, ()))]
+        if strange:
+            found["fault"] = f"{', '.join(sorted(set(strange)))}: this version does not know it"
+        return AppRoutes(**found)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"route entry cannot be read: {error!r}") from error
+
+
+def decode_rules(raw: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """Return the rules of an encoded entry, without those that say something that we do not know."""
+    kind, _ = _APP["rules"]
+    return tuple(kind.back([rule for rule in raw.get("rules", ()) if not tuple(kind.strange([rule]))]))
+
+
+def decode_upstreams(raw: Mapping[str, Any]) -> tuple[Upstream, ...]:
+    """Return the upstreams of an encoded entry."""
+    kind, _ = _APP["upstreams"]
+    return tuple(kind.back(raw.get("upstreams", [])))
 
 
 def encode_table(table: Table) -> dict[str, Any]:
@@ -148,22 +167,19 @@ def encode_table(table: Table) -> dict[str, Any]:
     return {"format": FORMAT, "version": table.version, "sticky_key": table.sticky_key, "apps": apps}
 
 
-def decode_table(raw: Mapping[str, Any]) -> Table:
-    """Read what `encode_table` wrote; raises ValueError for a format that is neither ours nor the one before."""
-    if raw.get("format") not in (FORMAT, FORMAT - 1):
-        raise ValueError(f"route table: found format {raw.get('format')!r}, allowed: {FORMAT - 1}, {FORMAT}")
-    apps = {str(name): decode_app(routes) for name, routes in raw.get("apps", {}).items()}
-    return Table(version=int(raw["version"]), sticky_key=str(raw.get("sticky_key", "")), apps=apps)
-
-
 class _Kind:
     """How one field goes to JSON and back; the default is "as it is"."""
 
     def __init__(
-        self, out: Callable[[Any], Any] = lambda value: value, back: Callable[[Any], Any] = lambda value: value
+        self,
+        out: Callable[[Any], Any] = lambda value: value,
+        back: Callable[[Any], Any] = lambda value: value,
+        strange: Callable[[Any], Iterable[str]] = lambda _: (),
     ) -> None:
         self.out = out
         self.back = back
+        self.strange = strange
+        """Names in an encoded value that we do not know."""
 
 
 _Fields = Mapping[str, tuple[_Kind, Any]]
@@ -186,11 +202,34 @@ def _fields_of(sample: Any, kinds: Mapping[str, _Kind], required: tuple[str, ...
 
 
 def _record(build: Callable[..., Any], fields: _Fields) -> _Kind:
-    return _Kind(lambda value: _encode(value, fields), lambda raw: build(**_decode(raw, fields)))
+    return _Kind(
+        lambda value: _encode(value, fields),
+        lambda raw: build(**_decode(_be(dict, raw), fields)),
+        lambda raw: _find_strange(raw, fields),
+    )
 
 
 def _many(kind: _Kind) -> _Kind:
-    return _Kind(lambda values: [kind.out(value) for value in values], lambda raw: tuple(map(kind.back, raw)))
+    return _Kind(
+        lambda values: [kind.out(value) for value in values],
+        lambda raw: tuple(map(kind.back, _be(list, raw))),
+        lambda raw: [name for item in raw for name in kind.strange(item)],
+    )
+
+
+def _be[T](kind: type[T], raw: Any) -> T:
+    # Walking over an object in place of a list, or asking a text for a name, would quietly end in "no policy".
+    if not isinstance(raw, kind):
+        raise TypeError(f"found {type(raw).__name__}, allowed: {kind.__name__}")
+    return raw
+
+
+def _find_strange(raw: Mapping[str, Any], fields: _Fields) -> Iterable[str]:
+    for name, value in raw.items() if isinstance(raw, dict) else ():
+        if name not in fields:
+            yield name
+        else:
+            yield from (f"{name}.{inner}" for inner in fields[name][0].strange(value))
 
 
 _NEVER = object()
@@ -230,3 +269,5 @@ _APP = {
     ).items()
     if name != "app"
 }
+_CLOSED = ("rules", "policy")
+"""Parts of an entry of which nothing may be ignored."""

@@ -44,6 +44,15 @@ def read_pattern(value: Any) -> str | None:
     return wild + host
 
 
+def read_authority(text: str) -> str | None:
+    """Return a URL's host, with its port if it has one, as it is compared; None where it is none."""
+    host, colon, port = text.partition(":")
+    if colon and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        return None
+    plain = _plain_host(host)
+    return None if plain is None else plain + colon + port
+
+
 def _plain_host(text: str) -> str | None:
     host = text.lower().removesuffix(".")
     if not host or len(text) > 400:

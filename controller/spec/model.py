@@ -8,6 +8,7 @@ several ways (short and long forms, lists and mappings) has one form here, so eq
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
@@ -30,7 +31,7 @@ from controller.spec.container import (
 from controller.spec.faults import Fault, allowed, faulty
 from controller.spec.health import Health, Route
 from controller.spec.limits import Resources, SecretRef, Secrets, Ulimit, Ulimits
-from controller.spec.proxying import HeaderEdit, Headers, Proxy, RateLimit, Redirect
+from controller.spec.proxying import HeaderEdit, Headers, Proxy, RateLimit, Redirect, find_proxy_faults
 from controller.spec.strategies import (
     AbortOn,
     AnyStrategy,
@@ -212,6 +213,8 @@ def find_faults(spec: AppSpec, broken: frozenset[str] = frozenset()) -> Iterator
     if not {"strategy", "routes"} & broken and spec.preview_host in own_hosts:
         yield Fault(at=("strategy", "preview_host"), allowed="a host that none of its own routes has")
     yield from _find_doubles(spec, broken)
+    if "proxy" not in broken:
+        yield from (replace(fault, at=("proxy", *fault.at)) for fault in find_proxy_faults(spec.proxy))
 
 
 def _need_port(spec: AppSpec, broken: frozenset[str]) -> Iterator[Fault]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -11,7 +12,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from controller.spec.base import Part
 from controller.spec.faults import Fault, allowed, faulty
 from controller.spec.health import HeaderMap, HeaderNames
-from controller.spec.hosts import Host, read_path
+from controller.spec.hosts import Host, read_authority, read_path
 from controller.spec.values import Duration, Flag, PositiveDuration, Size, Whole, read_texts
 
 _ADDON = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$", re.ASCII)
@@ -57,7 +58,52 @@ def _read_addons(value: Any) -> tuple[str, ...]:
 def _read_place(value: Any) -> str:
     if not isinstance(value, str) or not value or not _PLACE.fullmatch(value) or len(value) > 2000:
         raise allowed("a path that starts with /, or a URL that starts with http:// or https://")
-    return value
+    url = _URL.fullmatch(value)
+    host = read_authority(url["host"]) if url is not None else None
+    return value if url is None or host is None else url["scheme"] + host + url["rest"]
+
+
+BCRYPT_COST_MOST = 14
+"""Each step doubles the time: 14 takes about a second of one core for each new password, 31 a day and a half."""
+
+MOST_REQUESTS = 1_000_000_000
+"""Largest `rate_limit.requests` and `burst`."""
+
+_COST = re.compile(r":\$2[aby]\$(\d\d)\$")
+_URL = re.compile(r"(?P<scheme>https?://)(?P<host>[^/]*)(?P<rest>.*)", re.DOTALL)
+
+
+def find_proxy_faults(proxy: Proxy) -> Iterator[Fault]:
+    """Yield what the proxy could not serve or would not do, though each value looks right by itself."""
+    for index, line in enumerate(proxy.basic_auth):
+        cost = _COST.search(line)
+        if cost is not None and not 4 <= int(cost[1]) <= BCRYPT_COST_MOST:
+            # Not quoted: it holds somebody's password.
+            found = f"bcrypt cost {int(cost[1])}, allowed: 4 to {BCRYPT_COST_MOST}"
+            yield Fault(at=("basic_auth", index), message=f"{found}; make it with: htpasswd -nBC 12 NAME")
+    for index, redirect in enumerate(proxy.redirects):
+        if not _is_source(redirect.source):
+            yield Fault(at=("redirects", index, "from"), allowed=f"{_SAY_PLACE}, without query")
+        if not _is_place(redirect.to):
+            yield Fault(at=("redirects", index, "to"), allowed=_SAY_PLACE)
+    if proxy.rate_limit is not None:
+        for name in ("requests", "burst"):
+            if (getattr(proxy.rate_limit, name) or 1) > MOST_REQUESTS:
+                yield Fault(at=("rate_limit", name), allowed=f"at most {MOST_REQUESTS}")
+
+
+_SAY_PLACE = "a path that starts with one /, or a URL such as https://shop.example.com/new"
+
+
+def _is_source(text: str) -> bool:
+    return _is_place(text) and not set("?#") & set(text) and not text.startswith("//")
+
+
+def _is_place(text: str) -> bool:
+    if not text.isprintable():
+        return False
+    url = _URL.fullmatch(text)
+    return text.startswith("/") if url is None else read_authority(url["host"]) is not None
 
 
 _LIST_SCHEMA = {"type": "array", "items": {"type": "string"}}

@@ -22,11 +22,16 @@ class Lane:
         self.tables: list[Table] = []
         self.complaints: list[str] = []
         self.certificates: list[object] = []
+        self.faults: dict[str, str] = {}
+
+    def take(self, table: Table) -> dict[str, str]:
+        self.tables.append(table)
+        return self.faults
 
     def feed(self, state, worker: int = 1) -> Feed:
         return Feed(
             worker=worker,
-            take=self.tables.append,
+            take=self.take,
             complain=self.complaints.append,
             take_certificates=self.certificates.append,
             folder=state / "proxy",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controller.routing.entries import decode_table
 from controller.routing.table import (
     FORMAT,
     AppRoutes,
@@ -17,7 +18,6 @@ from controller.routing.table import (
     Table,
     Upstream,
     decode_app,
-    decode_table,
     encode_app,
     encode_table,
 )
@@ -67,7 +67,7 @@ def test_an_entry_survives_the_feed(routes: AppRoutes) -> None:
 
 
 def test_every_field_of_the_full_entry_differs_from_its_default_so_none_is_forgotten() -> None:
-    for value, default in ((FULL, AppRoutes(app="")), (FULL_POLICY, Policy())):
+    for value, default in ((replace(FULL, fault="x"), AppRoutes(app="")), (FULL_POLICY, Policy())):
         assert [f.name for f in fields(value) if getattr(value, f.name) == getattr(default, f.name)] == []
 
 
@@ -78,9 +78,29 @@ def test_defaults_are_not_sent() -> None:
 def test_unknown_fields_of_a_newer_version_are_ignored() -> None:
     raw = through_json(encode_app(FULL))
     raw["colour"] = "red"
-    raw["policy"]["http2"] = True
     raw["upstreams"][0]["zone"] = "b"
     assert decode_app(raw) == FULL
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        (("policy",), "policy.deny"),
+        (("policy", "rate_limit"), "policy.rate_limit.deny"),
+        (("policy", "redirects", 0), "policy.redirects.deny"),
+        (("policy", "request_headers"), "policy.request_headers.deny"),
+        (("rules", 0), "rules.deny"),
+    ],
+)
+def test_what_could_keep_somebody_out_and_is_not_understood_shuts_the_entry(place: tuple[Any, ...], name: str) -> None:
+    raw = inner = through_json(encode_app(FULL))
+    for step in place:
+        inner = inner[step]
+    inner["deny"] = ["192.0.2.0/24"]
+    entry = decode_app(raw)
+    assert entry.fault == f"{name}: this version does not know it"
+    assert replace(entry, fault="") == FULL
+    assert decode_app(through_json(encode_app(entry))).fault == entry.fault, "whoever it is handed on to keeps it shut"
 
 
 def test_a_table_survives_the_snapshot() -> None:
@@ -94,7 +114,18 @@ def test_a_table_of_an_unknown_format_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [{}, {"app": "a", "upstreams": [1]}, {"app": "a", "policy": 5}, {"app": "a", "rules": 5}]
+    "raw",
+    [
+        {},
+        {"app": "a", "upstreams": [1]},
+        {"app": "a", "policy": 5},
+        {"app": "a", "policy": []},
+        {"app": "a", "policy": {"allow": {}}},
+        {"app": "a", "policy": {"basic_auth": "ann:x"}},
+        {"app": "a", "policy": {"rate_limit": []}},
+        {"app": "a", "rules": 5},
+        {"app": "a", "rules": [[]]},
+    ],
 )
 def test_an_entry_that_cannot_be_read_is_a_value_error(raw: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="cannot be read"):

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from mitmproxy import http
 
-from controller.proxy.framing import UPSTREAM
 from controller.proxy.inspector.layers import NOWHERE
+from controller.routing.access import UPSTREAM
 
 BUFFER_BYTES = 1024 * 1024
 """Longest body, of a length known before it comes, that addons see whole; others flow through them."""
