@@ -100,15 +100,27 @@ class Orders:
         return self._audited("delete", app, by, act)
 
     def give(
-        self, verb: Verb, app: str, by: str, *, to: int | None = None, on: bool = False, message: str = ""
+        self,
+        verb: Verb,
+        app: str,
+        by: str,
+        *,
+        to: int | None = None,
+        on: bool = False,
+        message: str = "",
+        judged: str = "",
     ) -> Accepted:
-        """Order one of `GIVEN` of a known app. Raises UnknownApp."""
+        """
+        Order one of `GIVEN` of a known app. Raises UnknownApp.
+
+        *judged*: the digest of the only spec that it may bring into force; empty: any.
+        """
         if verb not in GIVEN:
             raise Refused(f"{verb}: not an order that can be given")
 
         def act() -> Accepted:
             self.need_known(app)
-            return Accepted(app=app, change=self._store(verb, app, by, to=to, on=on, message=message).id)
+            return Accepted(app=app, change=self._store(verb, app, by, to=to, on=on, message=message, digest=judged).id)
 
         return self._audited(verb, app, by, act)
 

@@ -11,10 +11,11 @@ from starlette.concurrency import run_in_threadpool
 
 from controller.api.auth import Caller, Who, only_seen
 from controller.api.bodies import SPEC_BODY, read_spec
+from controller.api.brought import check_order, hosts_of
 from controller.api.masking import mask
 from controller.api.parts import Parts
 from controller.api.problems import Problem, no_such_app
-from controller.api.refusals import check_spec, claimed_hosts
+from controller.api.refusals import check_spec
 from controller.orders import GIVEN, Accepted
 from controller.plan.situation import Answer, Order, Verb
 from controller.queries import OrderLine, Row, render_release, render_standing, render_step
@@ -108,7 +109,7 @@ def add_changing(router: APIRouter, parts: Parts) -> None:
     async def put_spec(app: AppName, request: Request, who: Who) -> Change:
         who.need("deploy", app)
         data = await read_spec(request)
-        if not who.may("admin"):
+        if who.is_limited:
             await run_in_threadpool(check_upload, parts, who, app, data)
         return accept(await run_in_threadpool(parts.orders.apply, app, data, who.name))
 
@@ -120,7 +121,9 @@ def add_changing(router: APIRouter, parts: Parts) -> None:
     @router.post("/{app}/rollback", status_code=202, summary="Back to an earlier release, pinned there")
     def rollback(app: AppName, who: Who, order: RollbackOrder | None = None) -> Change:
         who.need("deploy", app)
-        return accept(parts.orders.give("rollback", app, who.name, to=order.to if order is not None else None))
+        to = order.to if order is not None else None
+        judged = check_order(parts, who, app, "rollback", to)
+        return accept(parts.orders.give("rollback", app, who.name, to=to, judged=judged))
 
     @router.post("/{app}/maintenance", status_code=202, summary="Answer 503 with a message, or serve again")
     def maintenance(app: AppName, who: Who, order: MaintenanceOrder) -> Change:
@@ -133,7 +136,7 @@ def add_plain_order(router: APIRouter, parts: Parts, verb: Verb) -> None:
 
     def give(app: AppName, who: Who) -> Change:
         who.need("deploy", app)
-        return accept(parts.orders.give(verb, app, who.name))
+        return accept(parts.orders.give(verb, app, who.name, judged=check_order(parts, who, app, verb)))
 
     router.add_api_route(
         f"/{{app}}/{verb}", give, methods=["POST"], status_code=202, name=verb, summary=f"Order: {verb}"
@@ -145,15 +148,6 @@ def check_upload(parts: Parts, who: Caller, app: str, data: bytes) -> None:
     for document in parse_file(data, f"{app}.yaml").documents:
         if document.spec is not None:
             check_spec(who, document.spec, hosts_of(parts, app), parts.settings)
-
-
-def hosts_of(parts: Parts, app: str) -> frozenset[str | None]:
-    """Return the hosts that the app has: by its spec in force, and by what serves."""
-    wanted = parts.directory.standing(app).wanted
-    seen = parts.model.seen(app)
-    specs = [wanted.spec] if wanted is not None else []
-    specs += [seen.live.spec] if seen is not None and seen.live is not None else []
-    return frozenset(host for spec in specs for _, host in claimed_hosts(spec))
 
 
 def accept(accepted: Accepted) -> Change:

@@ -39,6 +39,11 @@ class Caller:
     apps: frozenset[str] | None = None
     hosts: tuple[str, ...] = ()
 
+    @property
+    def is_limited(self) -> bool:
+        """Say whether it may only bring into force what is within bounds; only an admin of all apps is not."""
+        return not self.may("admin") or self.apps is not None
+
     def may(self, scope: Scope) -> bool:
         """Say whether its scope is *scope* or above."""
         return RANK[self.scope] >= RANK[scope]

@@ -22,6 +22,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from controller.api.auth import Caller, identify
+from controller.api.brought import check_brought
 from controller.api.parts import Parts
 from controller.api.problems import Problem, from_trouble, no_such_app
 from controller.api.streams import Hose, Threads
@@ -57,11 +58,11 @@ def build_router(parts: Parts, threads: Threads) -> APIRouter:
 
     @router.websocket("/{app}/exec")
     async def exec_in(socket: WebSocket, app: str) -> None:
-        await serve(parts, threads, socket, app, "exec", lambda wish: start_exec(parts, app, wish))
+        await serve(parts, threads, socket, app, "exec", lambda _, wish: start_exec(parts, app, wish))
 
     @router.websocket("/{app}/run")
     async def run_one(socket: WebSocket, app: str) -> None:
-        await serve(parts, threads, socket, app, "run", lambda wish: start_run(parts, app, wish))
+        await serve(parts, threads, socket, app, "run", lambda who, wish: start_run(parts, who, app, wish))
 
     return router
 
@@ -72,7 +73,7 @@ async def serve(
     socket: WebSocket,
     app: str,
     verb: Literal["exec", "run"],
-    start: Callable[[Wish], Any],
+    start: Callable[[Caller, Wish], Any],
 ) -> None:
     """Admit a client, start what it wants, and carry bytes until one side ends."""
     who = await admit(parts, socket, app)
@@ -87,7 +88,7 @@ async def serve(
         return
     await run_in_threadpool(parts.orders.note, verb, app, who.name, f"ran {wish.command[0][:80]}")
     try:
-        session = await run_in_threadpool(start, wish)
+        session = await run_in_threadpool(start, who, wish)
     except Problem as problem:
         await end(socket, OURS, problem.detail)
     except ControllerError as error:
@@ -214,9 +215,10 @@ def start_exec(parts: Parts, app: str, wish: Wish) -> Any:
     return parts.engine.exec_stream(best.id, wish.command, tty=wish.tty)
 
 
-def start_run(parts: Parts, app: str, wish: Wish) -> Any:
-    """Start a command in a one-off container with the app's spec."""
+def start_run(parts: Parts, who: Caller, app: str, wish: Wish) -> Any:
+    """Start a command in a one-off container with the app's spec, where *who* may bring that spec into force."""
     release = find_release(need_seen(parts, app), wish.release)
+    check_brought(parts, who, app, release.spec, release.digest)
     values, files = parts.secrets_of(app, release)
     plan = ContainerPlan(
         app=app,

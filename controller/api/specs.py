@@ -7,19 +7,17 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from controller.api.apps import hosts_of
 from controller.api.auth import Who
 from controller.api.bodies import SPEC_BODY, read_spec
+from controller.api.brought import hosts_of, situation_of
 from controller.api.parts import Parts
 from controller.api.problems import Problem
 from controller.api.refusals import check_spec
-from controller.plan.situation import Situation, Standing
 from controller.queries import Row
 from controller.spec.diff import diff_specs
 from controller.spec.model import AppSpec
 from controller.spec.parse import Parsed, parse_file
 from controller.spec.problems import Problem as Fault
-from controller.world.model import World
 
 FILE = "body"
 """What stands for the file's name in problems with a request's body."""
@@ -93,19 +91,6 @@ def foresee(parts: Parts, spec: AppSpec) -> Row:
         ],
         "plan": list(parts.preview(situation_of(parts, spec.name), spec)) if changes else [],
     }
-
-
-def situation_of(parts: Parts, app: str) -> Situation:
-    """Return the app's latest situation; an empty one where it is new."""
-    latest = parts.model.latest(app)
-    if latest is not None:
-        return latest
-    memory, releases, _ = parts.ledger.load(app)
-    versions = tuple(sorted(parts.ledger.secrets.versions(app).items()))
-    world = World(engine_up=parts.engine.reachable(), secret_versions=versions)
-    return Situation(
-        app=app, standing=Standing(app=app), memory=memory, releases=releases, world=world, now=parts.clock.now()
-    )
 
 
 def plain(value: Any) -> Any:

@@ -44,6 +44,7 @@ def build_router(parts: Parts) -> APIRouter:
     @router.post("", status_code=201, summary="Make a token; its secret is shown this once")
     def create(who: Who, wish: TokenWish) -> Row:
         who.need_all("admin")
+        refuse_half_an_admin(wish)
 
         def make() -> Any:
             fields = {"scope": wish.scope, "apps": wish.apps, "hosts": wish.hosts, "ttl_s": wish.ttl_s}
@@ -62,6 +63,13 @@ def build_router(parts: Parts) -> APIRouter:
         return render_token(token, now)
 
     return router
+
+
+def refuse_half_an_admin(wish: TokenWish) -> None:
+    """Raise the 422 for an admin of some apps: what a spec can ask of the machine knows no apps."""
+    if wish.scope == "admin" and wish.apps is not None:
+        detail = "scope admin cannot be limited to apps; use --scope deploy --app NAME, or leave out --app"
+        raise Problem(422, "refused", detail, problems=[detail])
 
 
 def state_of(token: Any, now: float) -> str:

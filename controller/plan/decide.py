@@ -13,8 +13,8 @@ from controller.clock import Instant, elapsed_s
 from controller.plan.adopt import adopt
 from controller.plan.advance import advance
 from controller.plan.begin import Start, begin
+from controller.plan.brought import answer_judged
 from controller.plan.course import Course, carry_out
-from controller.plan.orders import answer_order
 from controller.plan.outcomes import follow_what_serves
 from controller.plan.picture import QUIET_S, Picture
 from controller.plan.prepare import clean_one_offs
@@ -73,7 +73,7 @@ def _step(p: Picture) -> Decision:
     if (adopted := adopt(p)) is not None:
         return adopted
     for order in p.s.orders:
-        if (answered := answer_order(p, order)) is not None:
+        if (answered := answer_judged(p, order)) is not None:
             return answered if not answered.operations else _beside_upkeep(p, answered)
     if p.is_suspended:
         return _join(_freeze(p), keep_still(Picture(replace(p.s, memory=_freeze(p).memory))))

@@ -187,7 +187,7 @@ class Order:
     """maintenance: on or off."""
     message: str = ""
     digest: str = ""
-    """apply: digest of the spec that was uploaded."""
+    """apply: digest of the spec that was uploaded. Else, where what it brings was judged: its digest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
