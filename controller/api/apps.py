@@ -16,10 +16,13 @@ from controller.api.masking import mask
 from controller.api.parts import Parts
 from controller.api.problems import Problem, no_such_app
 from controller.api.refusals import check_spec
+from controller.api.rights import Guarded, needs
 from controller.orders import GIVEN, Accepted
 from controller.plan.situation import Answer, Order, Verb
 from controller.queries import OrderLine, Row, render_release, render_standing, render_step
+from controller.spec.model import AppSpec
 from controller.spec.parse import parse_file
+from controller.spec.sensitive import mask_spec
 
 NAME = r"^[a-z][a-z0-9-]{0,39}$"
 AppName = Annotated[str, Path(pattern=NAME, description="The app's name", examples=["shop"])]
@@ -55,7 +58,7 @@ class Change(BaseModel):
 
 def build_router(parts: Parts) -> APIRouter:
     """Return the routes below /v1/apps that read or order."""
-    router = APIRouter(prefix="/v1/apps", tags=["apps"])
+    router = APIRouter(route_class=Guarded, prefix="/v1/apps", tags=["apps"])
     add_reading(router, parts)
     add_changing(router, parts)
     for verb in sorted(GIVEN - {"rollback", "maintenance"}):
@@ -67,22 +70,23 @@ def add_reading(router: APIRouter, parts: Parts) -> None:
     """Add lists, views and releases."""
 
     @router.get("", summary="All apps, one status row each")
+    @needs("read")
     async def list_apps(who: Who) -> list[Row]:
         return only_seen(who, list_rows(parts, who))
 
     @router.get("/{app}", summary="One app in full")
+    @needs("read")
     async def get_app(app: AppName, who: Who) -> Row:
-        who.need("read", app)
         return find_app(parts, app)
 
     @router.get("/{app}/orders/{change}", summary="What became of a change")
+    @needs("read")
     def get_order(app: AppName, change: Annotated[int, Path(ge=1)], who: Who) -> Row:
-        who.need("read", app)
         return find_order(parts, app, change)
 
     @router.get("/{app}/releases", summary="The app's releases, newest first")
+    @needs("read")
     def list_releases(app: AppName, who: Who) -> list[Row]:
-        who.need("read", app)
         now = parts.clock.now()
         rows = [render_release(one, now) for one in parts.ledger.releases(app)]
         if not rows and parts.model.seen(app) is None and app not in parts.directory.standings():
@@ -90,14 +94,14 @@ def add_reading(router: APIRouter, parts: Parts) -> None:
         return sorted(rows, key=lambda row: -row["release"])
 
     @router.get("/{app}/releases/{number}", summary="One release with the steps of its rollout")
+    @needs("read")
     def get_release(app: AppName, number: Number, who: Who) -> Row:
-        who.need("read", app)
         release = next((one for one in parts.ledger.releases(app) if one.number == number), None)
         if release is None:
             raise Problem(404, "no-such-release", f"{app}: no release {number}")
         steps = [render_step(step) for step in parts.ledger.steps(app, number)]
         return render_release(release, parts.clock.now()) | {
-            "spec": release.spec.model_dump(mode="json"),
+            "spec": show_spec(who, release.spec),
             "steps": steps,
         }
 
@@ -106,41 +110,47 @@ def add_changing(router: APIRouter, parts: Parts) -> None:
     """Add upload, delete, and the orders that carry more than a name."""
 
     @router.put("/{app}/spec", status_code=202, summary="Upload the app's spec", openapi_extra=SPEC_BODY)
+    @needs("deploy")
     async def put_spec(app: AppName, request: Request, who: Who) -> Change:
-        who.need("deploy", app)
         data = await read_spec(request)
         if who.is_limited:
             await run_in_threadpool(check_upload, parts, who, app, data)
         return accept(await run_in_threadpool(parts.orders.apply, app, data, who.name))
 
     @router.delete("/{app}", status_code=202, summary="Take the app's spec away and remove what runs of it")
+    @needs("deploy")
     def delete_app(app: AppName, who: Who) -> Change:
-        who.need("deploy", app)
         return accept(parts.orders.delete(app, who.name))
 
     @router.post("/{app}/rollback", status_code=202, summary="Back to an earlier release, pinned there")
+    @needs("deploy")
     def rollback(app: AppName, who: Who, order: RollbackOrder | None = None) -> Change:
-        who.need("deploy", app)
         to = order.to if order is not None else None
         judged = check_order(parts, who, app, "rollback", to)
         return accept(parts.orders.give("rollback", app, who.name, to=to, judged=judged))
 
     @router.post("/{app}/maintenance", status_code=202, summary="Answer 503 with a message, or serve again")
+    @needs("deploy")
     def maintenance(app: AppName, who: Who, order: MaintenanceOrder) -> Change:
-        who.need("deploy", app)
         return accept(parts.orders.give("maintenance", app, who.name, on=order.on, message=order.message))
 
 
 def add_plain_order(router: APIRouter, parts: Parts, verb: Verb) -> None:
     """Add one order that is only a verb."""
 
+    @needs("deploy")
     def give(app: AppName, who: Who) -> Change:
-        who.need("deploy", app)
         return accept(parts.orders.give(verb, app, who.name, judged=check_order(parts, who, app, verb)))
 
     router.add_api_route(
         f"/{{app}}/{verb}", give, methods=["POST"], status_code=202, name=verb, summary=f"Order: {verb}"
     )
+
+
+def show_spec(who: Caller, spec: AppSpec) -> Row:
+    """Render a spec; who may not deploy sees nothing in it that would let somebody in."""
+    row: Row = spec.model_dump(mode="json")
+    return row if who.may("deploy") else mask_spec(row)
 
 
 def check_upload(parts: Parts, who: Caller, app: str, data: bytes) -> None:

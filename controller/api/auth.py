@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import pwd
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import structlog
 from fastapi import Depends
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
+from controller.api.admission import Admission, Admissions, Tokens
 from controller.api.problems import Problem
 
 Scope = Literal["read", "deploy", "admin"]
@@ -27,6 +27,7 @@ PEER = "uid:"
 """What our protocol class puts in front of a socket peer's uid; no network address looks like it."""
 PINNED = "token:"
 """Likewise for a connection that said at its beginning which token all its requests have."""
+ENDED = "this token is not valid (any more)"
 LOG = structlog.get_logger("api")
 
 
@@ -38,6 +39,8 @@ class Caller:
     scope: Scope
     apps: frozenset[str] | None = None
     hosts: tuple[str, ...] = ()
+    token: int | None = None
+    """The number of the token that it showed; None: it came by the socket."""
 
     @property
     def is_limited(self) -> bool:
@@ -74,21 +77,28 @@ class Gate:
     LONGEST_S = 2.0
     CLIENTS = 1000
 
-    def __init__(self, verify: Callable[[str], Any]) -> None:
-        self._verify = verify
+    def __init__(self, tokens: Tokens) -> None:
+        self._verify = tokens.verify
+        self.admissions = Admissions(tokens)
         self._failures: dict[str, tuple[int, float]] = {}
 
-    async def check(self, client: str, token: str) -> Caller:
-        """Return who shows *token*. Raises the 401, after a while, for a wrong one."""
-        principal = await run_in_threadpool(self._verify, token)
+    async def check(self, client: str, token: str, admission: Admission) -> Caller:
+        """Return who shows *token*, which *admission* ends with. Raises the 401, after a while, for a wrong one."""
+        # Memory alone is asked: with a thread for it, those who wait for the database would keep everybody out.
+        principal = self._verify(token)
         if principal is not None:
+            self.admissions.enter(admission, principal.token, principal.expires)
             return Caller(
-                name=f"token {principal.name}", scope=principal.scope, apps=principal.apps, hosts=principal.hosts
+                name=f"token {principal.name}",
+                scope=principal.scope,
+                apps=principal.apps,
+                hosts=principal.hosts,
+                token=principal.token,
             )
         count = self._count(client)
         LOG.warning("a token was refused", client=client, times=count)
         await asyncio.sleep(min(self.LONGEST_S, 0.02 * 2**count))
-        raise Problem(401, "bad-token", "this token is not valid (any more)")
+        raise Problem(401, "bad-token", ENDED)
 
     def _count(self, client: str) -> int:
         now = time.monotonic()
@@ -101,14 +111,22 @@ class Gate:
 
 
 async def identify(connection: HTTPConnection) -> Caller:
-    """Return the caller of a request. Raises the 401 where nobody vouches for it."""
+    """Return the caller of a request, who is asked once. Raises the 401 where nobody vouches for it."""
+    state = connection.scope["state"]
+    if "caller" not in state:
+        state["caller"] = await _identify(connection, state["admission"])
+    known: Caller = state["caller"]
+    return known
+
+
+async def _identify(connection: HTTPConnection, admission: Admission) -> Caller:
     client = connection.client.host if connection.client is not None else ""
     gate: Gate = connection.app.state.gate
     if client.startswith(PINNED):
-        return await gate.check("a pinned connection", client.removeprefix(PINNED))
+        return await gate.check("a pinned connection", client.removeprefix(PINNED), admission)
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
-        return await gate.check(client, token.strip())
+        return await gate.check(client, token.strip(), admission)
     if client.startswith(PEER):
         return Caller(name=name_of(client.removeprefix(PEER)), scope="admin")
     raise Problem(401, "no-token", "this needs a token: Authorization: Bearer oton_…")

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from controller.api.auth import Who
 from controller.api.parts import Parts
 from controller.api.problems import Problem
+from controller.api.rights import Guarded, needs
 from controller.queries import Row
 
 PATH = "/v1/restore"
@@ -31,7 +32,7 @@ _TAKEN: dict[int | str, dict[str, Any]] = {
 
 def build_router(parts: Parts) -> APIRouter:
     """Return /v1/backup and /v1/restore."""
-    router = APIRouter(prefix="/v1", tags=["service"])
+    router = APIRouter(route_class=Guarded, prefix="/v1", tags=["service"])
 
     @router.get(
         "/backup",
@@ -39,8 +40,8 @@ def build_router(parts: Parts) -> APIRouter:
         responses=_TAKEN,
         response_class=FileResponse,
     )
+    @needs("admin", whole=True)
     def backup(who: Who) -> FileResponse:
-        who.need_all("admin")
         file: Path = parts.orders.act("backup", "", who.name, parts.archive.save)
         return FileResponse(
             file,
@@ -50,8 +51,8 @@ def build_router(parts: Parts) -> APIRouter:
         )
 
     @router.post("/restore", status_code=202, summary="Restore a backup; the controller restarts", openapi_extra=BODY)
+    @needs("admin", whole=True)
     async def restore(request: Request, who: Who) -> JSONResponse:
-        who.need_all("admin")
         file = await run_in_threadpool(parts.archive.new_file)
         try:
             await receive(request, file)
@@ -64,8 +65,8 @@ def build_router(parts: Parts) -> APIRouter:
         return JSONResponse(dict(manifest), 202, background=BackgroundTask(parts.archive.restart))
 
     @router.get("/restore", summary="What was restored last")
+    @needs("admin", whole=True)
     def restored(who: Who) -> Row:
-        who.need_all("admin")
         last = parts.archive.last()
         if last is None:
             raise Problem(404, "never-restored", "nothing was ever restored here")

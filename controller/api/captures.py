@@ -14,6 +14,7 @@ from controller.api.auth import Who
 from controller.api.masking import mask
 from controller.api.parts import Parts
 from controller.api.problems import Problem
+from controller.api.rights import Guarded, needs
 from controller.api.streams import Following, Hose, Threads
 from controller.errors import Refused
 from controller.inspection import Capture
@@ -26,7 +27,7 @@ _LOOK_S = 0.5
 
 def build_router(parts: Parts, threads: Threads) -> APIRouter:
     """Return GET /v1/apps/{app}/capture."""
-    router = APIRouter(prefix="/v1/apps", tags=["apps"])
+    router = APIRouter(route_class=Guarded, prefix="/v1/apps", tags=["apps"])
 
     @router.get(
         "/{app}/capture",
@@ -34,18 +35,18 @@ def build_router(parts: Parts, threads: Threads) -> APIRouter:
         responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "object"}}}}},
         response_class=Following,
     )
+    @needs("admin")
     async def get_capture(
         app: AppName,
         who: Who,
         seconds: Annotated[float, Query(alias="for", gt=0, le=LONGEST_S, description="Seconds")] = 60.0,
         wanted: Annotated[str, Query(alias="filter", max_length=1000, description="mitmproxy's filter")] = "",
     ) -> Following:
-        who.need("admin", app)
         find_app(parts, app)
         capture = await run_in_threadpool(begin, parts, app, who.name, seconds, wanted)
         try:
             document = render_har(capture, parts.version, partial(mask, parts, app))
-            hose: Hose[bytes] = Hose(threads)
+            hose: Hose[bytes] = Hose(threads, who)
             hose.add(f"capture-{app}", document, capture.close, bytes)
         except Exception:
             capture.close()

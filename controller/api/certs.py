@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from controller.api.auth import Who
 from controller.api.parts import Parts
 from controller.api.problems import Problem
+from controller.api.rights import Guarded, needs
 from controller.api.tokens import HOST
 from controller.clock import render_time
 from controller.queries import Row
@@ -33,18 +34,17 @@ class CertificateWish(BaseModel):
 
 def build_router(parts: Parts) -> APIRouter:
     """Return /v1/certs."""
-    router = APIRouter(prefix="/v1/certs", tags=["access"])
+    router = APIRouter(route_class=Guarded, prefix="/v1/certs", tags=["access"])
     certificates = parts.certificates
 
     @router.get("", summary="All certificates: names and expiry")
+    @needs("admin", whole=True)
     def list_certs(who: Who) -> list[Row]:
-        who.need_all("admin")
         return [render_certificate(one) for one in certificates.list()]
 
     @router.post("", status_code=201, summary="Put a certificate in force; a bad one is refused, the old one stays")
+    @needs("admin", whole=True)
     def add(who: Who, wish: CertificateWish) -> Row:
-        who.need_all("admin")
-
         def put() -> Certificate:
             added: Certificate = certificates.add(wish.host, wish.cert, wish.key)
             return added
@@ -52,8 +52,8 @@ def build_router(parts: Parts) -> APIRouter:
         return render_certificate(parts.orders.act(f"cert add {wish.host}", "", who.name, put))
 
     @router.delete("/{host}", summary="Take a certificate out of force; open connections go on")
+    @needs("admin", whole=True)
     def remove(host: str, who: Who) -> Row:
-        who.need_all("admin")
         known = {one.host: one for one in certificates.list()}
         if host not in known:
             raise Problem(404, "no-such-certificate", f"{host[:253]}: no certificate for it")

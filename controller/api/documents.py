@@ -9,6 +9,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 
 from controller.api.auth import Who
+from controller.api.rights import Guarded, needs
 
 PATH = "/v1/openapi.json"
 
@@ -29,13 +30,15 @@ def with_security(document: dict[str, Any]) -> dict[str, Any]:
 
 def build_router() -> APIRouter:
     """Return the OpenAPI document and its page."""
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter(route_class=Guarded, include_in_schema=False)
 
     @router.get(PATH)
+    @needs("read")
     def openapi(request: Request, _: Who) -> dict[str, Any]:
         return with_security(request.app.openapi())
 
     @router.get("/docs", response_class=HTMLResponse)
+    @needs("read")
     async def docs(_: Who) -> HTMLResponse:
         return get_swagger_ui_html(openapi_url=PATH, title="Oton Pilot")
 

@@ -13,7 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from controller.api.auth import Caller, Who
-from controller.api.problems import Problem
+from controller.api.rights import Guarded, needs
+from controller.api.shares import Shares
 from controller.api.streams import Following
 from controller.clock import render_time
 from controller.queries import Row
@@ -24,6 +25,8 @@ SILENCE_S = 15.0
 """After so long without an event a comment line goes out, so that a dead connection shows."""
 FOLLOWERS = 100
 """Streams that may be open at once; each costs a task and a look at the store per event."""
+SHARE, RESERVE = 30, 20
+"""Of those for one token, and for the socket alone."""
 
 EVENT: dict[str, Any] = {
     "type": "object",
@@ -68,27 +71,28 @@ class Wakers:
     """Wakes every open stream when an event is stored, from whatever thread stored it."""
 
     def __init__(self) -> None:
-        self._open: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self._open: dict[asyncio.Event, tuple[asyncio.AbstractEventLoop, Caller]] = {}
+        self._shares = Shares("streams of events", limit=FOLLOWERS, share=SHARE, reserve=RESERVE)
         self.closing = False
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def join(self) -> asyncio.Event:
-        """Return an event that is set at each news; give it back with `leave`."""
-        if len(self._open) >= FOLLOWERS:
-            raise Problem(503, "busy", f"{FOLLOWERS} streams are open already; try again later")
+    def join(self, who: Caller) -> asyncio.Event:
+        """Return an event that is set at each news; give it back with `leave`. Raises the 503 where all are taken."""
+        self._shares.take(who)
         waker = asyncio.Event()
-        self._open[waker] = asyncio.get_running_loop()
+        self._open[waker] = (asyncio.get_running_loop(), who)
         return waker
 
     def leave(self, waker: asyncio.Event) -> None:
         """Forget a waker."""
-        self._open.pop(waker, None)
+        if waker in self._open:
+            self._shares.give_back(self._open.pop(waker)[1])
 
     def wake(self, _: Any = None) -> None:
         """Wake all streams; returns at once."""
-        for waker, loop in list(self._open.items()):
+        for waker, (loop, _) in list(self._open.items()):
             with suppress(RuntimeError):  # the loop has closed under a stopping server
                 loop.call_soon_threadsafe(waker.set)
 
@@ -100,7 +104,7 @@ class Wakers:
 
 def build_router(log: Log, wakers: Wakers) -> APIRouter:
     """Return GET /v1/events."""
-    router = APIRouter(prefix="/v1", tags=["events"])
+    router = APIRouter(route_class=Guarded, prefix="/v1", tags=["events"])
     log.on_event(wakers.wake)
 
     @router.get(
@@ -109,6 +113,7 @@ def build_router(log: Log, wakers: Wakers) -> APIRouter:
         responses={200: {"content": SHOWN}},
         response_model=None,
     )
+    @needs("read")
     async def get_events(
         who: Who,
         request: Request,
@@ -117,14 +122,13 @@ def build_router(log: Log, wakers: Wakers) -> APIRouter:
         limit: Annotated[int, Query(ge=0, le=1000, description="How many past events to begin with")] = 0,
         last_event_id: Annotated[int | None, Header(ge=0, le=2**62)] = None,
     ) -> Response | list[Row]:
-        who.need("read", app)
         if not follow:
             apps = [app] if app is not None else who.apps
             return [render_event(one) for one in await run_in_threadpool(log.recent_events, apps, limit or 100)]
         after = (
             last_event_id if last_event_id is not None else await run_in_threadpool(start_after, log, who, app, limit)
         )
-        waker = wakers.join()
+        waker = wakers.join(who)
         stream = follow_events(log, wakers, waker, who, app, after)
         return Following(stream, lambda: wakers.leave(waker), "text/event-stream")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from controller.api.auth import Who
 from controller.api.parts import Parts
 from controller.api.problems import Problem
+from controller.api.rights import Guarded, needs
 from controller.api.tokens import Host
 from controller.errors import Refused
 from controller.fixed.targets import read_target
@@ -21,6 +22,8 @@ from controller.store.fixed import FixedRoute
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 RESERVED = frozenset(("api",))
+OTHERS = frozenset(("fixed", "explain"))
+"""What stands where a fixed route's name would: these paths are not routes of that name."""
 
 
 class RouteWish(BaseModel):
@@ -39,17 +42,17 @@ class RouteWish(BaseModel):
 
 def build_router(parts: Parts) -> APIRouter:
     """Return what changes fixed routes; the table itself is read elsewhere."""
-    router = APIRouter(prefix="/v1/routes", tags=["service"])
+    router = APIRouter(route_class=Guarded, prefix="/v1/routes", tags=["service"])
     fixed = parts.fixed
 
     @router.get("/fixed", summary="The fixed routes, with the targets that are ready")
+    @needs("admin", whole=True)
     def list_fixed(who: Who) -> list[Row]:
-        who.need_all("admin")
         return [render_fixed(route, upstreams) for route, upstreams in fixed.all()]
 
     @router.post("", status_code=201, summary="Add a fixed route, or replace the one of that name")
+    @needs("admin", whole=True)
     def add(who: Who, wish: RouteWish) -> Row:
-        who.need_all("admin")
         route = read_wish(parts, wish, who.name)
         owners = claims_of_others(parts, route.name)
 
@@ -60,8 +63,10 @@ def build_router(parts: Parts) -> APIRouter:
         return render_fixed(parts.orders.act(f"route add {route.name}", "", who.name, put, ring=False), ())
 
     @router.delete("/{name}", summary="Take a fixed route away")
+    @needs("admin", whole=True)
     def remove(name: str, who: Who) -> Row:
-        who.need_all("admin")
+        if name in OTHERS:
+            raise HTTPException(405, "Method Not Allowed")
         known = {route.name: route for route, _ in fixed.all()}
         if name not in known:
             raise Problem(404, "no-such-route", f"{name[:40]}: no fixed route of that name")
@@ -73,7 +78,7 @@ def build_router(parts: Parts) -> APIRouter:
 
 def read_wish(parts: Parts, wish: RouteWish, by: str) -> FixedRoute:
     """Return the route that was asked for; Problem where a field cannot be so."""
-    if wish.name in RESERVED:
+    if wish.name in RESERVED | OTHERS:
         raise Problem(422, "bad-route", f"name: {wish.name} is the service's own")
     try:
         for text in wish.targets:

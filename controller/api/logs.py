@@ -20,6 +20,7 @@ from controller.api.events import Wakers
 from controller.api.masking import mask
 from controller.api.parts import Parts
 from controller.api.problems import Problem
+from controller.api.rights import Guarded, needs
 from controller.api.streams import Following, Hose, Threads
 from controller.clock import render_time
 from controller.errors import ControllerError, Refused, Retry
@@ -35,7 +36,7 @@ Since = Annotated[float | None, Query(ge=0, description="Only lines from this Un
 
 def build_router(parts: Parts, threads: Threads) -> APIRouter:
     """Return GET /v1/apps/{app}/logs."""
-    router = APIRouter(prefix="/v1/apps", tags=["apps"])
+    router = APIRouter(route_class=Guarded, prefix="/v1/apps", tags=["apps"])
 
     @router.get(
         "/{app}/logs",
@@ -43,6 +44,7 @@ def build_router(parts: Parts, threads: Threads) -> APIRouter:
         responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
         response_class=StreamingResponse,
     )
+    @needs("read")
     async def get_logs(
         app: AppName,
         who: Who,
@@ -52,14 +54,13 @@ def build_router(parts: Parts, threads: Threads) -> APIRouter:
         since: Since = None,
         release: Annotated[int | None, Query(ge=1)] = None,
     ) -> StreamingResponse:
-        who.need("read", app)
         find_app(parts, app)
         found = await run_in_threadpool(find_replicas, parts, app, release)
         if not found and not follow:
             raise Problem(404, "no-logs", no_container_text(app, release))
         if not follow:
             return StreamingResponse(past_logs(parts, found, lines, since), media_type=MEDIA_TYPE)
-        tail = Tail(parts, threads, app, release)
+        tail = Tail(parts, Hose(threads, who), app, release)
         try:
             await tail.add(found, lines, since)
         except Exception:
@@ -118,9 +119,9 @@ def open_log(parts: Parts, replica: Replica, lines: int | None, since: float | N
 class Tail:
     """The lines of an app's containers as they are written, of those that come later too."""
 
-    def __init__(self, parts: Parts, threads: Threads, app: str, release: int | None) -> None:
+    def __init__(self, parts: Parts, hose: Hose[bytes], app: str, release: int | None) -> None:
         self._parts, self._app, self._release = parts, app, release
-        self._hose: Hose[bytes] = Hose(threads)
+        self._hose = hose
         self._known: set[str] = set()
 
     async def add(self, replicas: Iterable[Replica], lines: int | None = None, since: float | None = None) -> None:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from controller.errors import Broken, ControllerError, KeptElsewhere, Refused, Retry, Stale
@@ -112,6 +113,10 @@ def install(app: FastAPI) -> None:
             answer.headers["Allow"] = ", ".join(allowed_methods(request))
         return answer
 
+    @app.exception_handler(ClientDisconnect)
+    async def on_gone(_: Request, __: ClientDisconnect) -> JSONResponse:
+        return render_problem(400, "bad-request", "the client went before its request was whole")
+
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
         LOG.error("request failed", path=request.url.path, exc_info=error)
@@ -120,9 +125,11 @@ def install(app: FastAPI) -> None:
 
 def allowed_methods(request: Request) -> list[str]:
     """Return every method that the request's path knows; the framework itself names those of its first route only."""
-    found = []
+    found: dict[str, list[str]] = {}
     for method in ("GET", "POST", "PUT", "DELETE"):
         scope = dict(request.scope) | {"method": method}
-        if any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes):
-            found.append(method)
-    return found
+        for route in request.app.state.routes:
+            if route.matches(scope)[0] is Match.FULL:
+                found.setdefault(route.path, []).append(method)
+    # What has a path of its own is not one of the names that another path stands for.
+    return found.get(request.url.path) or [method for methods in found.values() for method in methods]

@@ -11,6 +11,7 @@ from controller.api.apps import AppName
 from controller.api.auth import Who
 from controller.api.parts import Parts
 from controller.api.problems import Problem
+from controller.api.rights import Guarded, needs
 from controller.clock import render_time
 from controller.queries import Row
 
@@ -26,11 +27,11 @@ class SecretWish(BaseModel):
 
 def build_key_router(parts: Parts) -> APIRouter:
     """Return the route that concerns the secrets of all apps at once."""
-    router = APIRouter(prefix="/v1/secrets", tags=["secrets"])
+    router = APIRouter(route_class=Guarded, prefix="/v1/secrets", tags=["secrets"])
 
     @router.post("/rotate-key", summary="Encrypt all secrets with a new key; no value and no version changes")
+    @needs("admin", whole=True)
     def rotate_key(who: Who) -> Row:
-        who.need_all("admin")
         return {"key": parts.orders.act("secret rotate-key", "", who.name, parts.ledger.secrets.rotate_key)}
 
     return router
@@ -38,26 +39,25 @@ def build_key_router(parts: Parts) -> APIRouter:
 
 def build_router(parts: Parts) -> APIRouter:
     """Return /v1/apps/{app}/secrets."""
-    router = APIRouter(prefix="/v1/apps", tags=["secrets"])
+    router = APIRouter(route_class=Guarded, prefix="/v1/apps", tags=["secrets"])
     secrets = parts.ledger.secrets
 
     @router.get("/{app}/secrets", summary="An app's secrets, without their values")
+    @needs("deploy")
     def list_secrets(app: AppName, who: Who) -> list[Row]:
-        who.need("deploy", app)
         return [render_secret(one) for one in secrets.list(app)]
 
     @router.put("/{app}/secrets/{key}", summary="Set a secret; a changed one makes a new release of its app")
+    @needs("deploy")
     def set_secret(app: AppName, key: Key, wish: SecretWish, who: Who) -> Row:
-        who.need("deploy", app)
-
         def keep() -> Any:
             return secrets.set(app, key, wish.value, who.name)
 
         return render_secret(parts.orders.act(f"secret set {key}", app, who.name, keep, ring=True))
 
     @router.delete("/{app}/secrets/{key}", status_code=204, summary="Forget a secret")
+    @needs("deploy")
     def remove_secret(app: AppName, key: Key, who: Who) -> None:
-        who.need("deploy", app)
         if not any(one.name == key for one in secrets.list(app)):
             raise Problem(404, "no-such-secret", f"{app}: no secret {key}")
         parts.orders.act(f"secret rm {key}", app, who.name, lambda: secrets.remove(app, key), ring=True)

@@ -14,6 +14,7 @@ from controller.api.doctor import examine
 from controller.api.metrics import CONTENT_TYPE, render_metrics
 from controller.api.parts import Parts
 from controller.api.problems import Problem, render_problem
+from controller.api.rights import Guarded, needs, needs_nothing
 from controller.errors import ControllerError
 from controller.queries import BadTarget, Row, explain_url, render_routes
 
@@ -26,7 +27,7 @@ READY_CACHE_S = 1.0
 
 def build_router(parts: Parts) -> APIRouter:
     """Return the routes that concern no single app."""
-    router = APIRouter(tags=["service"])
+    router = APIRouter(route_class=Guarded, tags=["service"])
     add_public(router, parts)
     add_known(router, parts)
     return router
@@ -37,10 +38,12 @@ def add_public(router: APIRouter, parts: Parts) -> None:
     ready = Cached(lambda: find_faults(parts), READY_CACHE_S)
 
     @router.get("/healthz", summary="Alive")
+    @needs_nothing
     async def healthz() -> Row:
         return {"status": "ok"}
 
     @router.get("/readyz", summary="Engine reachable, database writable, workers current")
+    @needs_nothing
     def readyz() -> Response:
         faults = ready.value()
         if faults:
@@ -52,18 +55,20 @@ def add_known(router: APIRouter, parts: Parts) -> None:
     """Add what a known caller may ask."""
 
     @router.get("/v1/version", summary="Version of the service and of its API")
+    @needs("read")
     async def version(_: Who) -> Row:
         return {"version": parts.version, "api": API, "instance": parts.instance}
 
     @router.get("/v1/routes", summary="The table")
+    @needs("read")
     def routes(who: Who) -> list[Row]:
         fixed = (routes for app, routes in sorted(parts.publisher.table().apps.items()) if ":" in app)
         rows = [row for routes in fixed for row in render_routes(routes)]
         return only_seen(who, [*parts.model.routes(), *rows])
 
     @router.get("/v1/routes/explain", summary="Which rule, release and replica a URL would get, and why")
+    @needs("read")
     def explain(who: Who, url: Annotated[str, Query(min_length=1, max_length=4096)]) -> Row:
-        who.need("read")
         try:
             row = explain_url(url, parts.publisher.table().apps)
         except (BadTarget, ValueError) as error:
@@ -73,13 +78,13 @@ def add_known(router: APIRouter, parts: Parts) -> None:
         return row
 
     @router.get("/v1/doctor", summary="What is wrong on this machine, and how to mend it")
+    @needs("admin", whole=True)
     def doctor(who: Who) -> list[Row]:
-        who.need_all("admin")
         return [render_check(one) for one in examine(parts)]
 
     @router.get("/metrics", summary="Prometheus", response_class=Response, responses=SHOWN_METRICS)
+    @needs("read")
     def metrics(who: Who) -> Response:
-        who.need("read")
         return Response(render_metrics(parts, who), media_type=CONTENT_TYPE)
 
 

@@ -10,10 +10,7 @@ the command did not run.
 from __future__ import annotations
 
 import asyncio
-import json
-import queue
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -23,20 +20,17 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from controller.api.auth import Caller, identify
 from controller.api.brought import check_brought
+from controller.api.carry import OURS, Size, carry, end
 from controller.api.parts import Parts
 from controller.api.problems import Problem, from_trouble, no_such_app
-from controller.api.streams import Hose, Threads
+from controller.api.streams import Threads
 from controller.errors import ControllerError, Refused
 from controller.plan.situation import Release
 from controller.ports import ContainerPlan
 from controller.queries import Seen
 
-OURS = 125
-"""The exit code that says: the service failed, not the command."""
 FIRST_S = 10.0
 """How long a client may take to say what it wants."""
-INPUT_WAITING = 64
-Size = Annotated[list[Annotated[int, Field(ge=1, le=10_000)]], Field(min_length=2, max_length=2)]
 
 
 class Wish(BaseModel):
@@ -94,7 +88,7 @@ async def serve(
     except ControllerError as error:
         await end(socket, getattr(error, "exit_code", OURS), from_trouble(error).detail)
     else:
-        await carry(threads, socket, session, wish)
+        await carry(threads, who, socket, session, wish.size if wish.tty else None)
 
 
 async def admit(parts: Parts, socket: WebSocket, app: str) -> Caller | None:
@@ -109,97 +103,6 @@ async def admit(parts: Parts, socket: WebSocket, app: str) -> Caller | None:
         return None
     await socket.accept()
     return who
-
-
-async def end(socket: WebSocket, code: int, error: str = "") -> None:
-    """Say how it ended, and hang up."""
-    with suppress(RuntimeError, WebSocketDisconnect, OSError):
-        await socket.send_text(json.dumps({"exit": code} | ({"error": error} if error else {})))
-        await socket.close()
-
-
-async def carry(threads: Threads, socket: WebSocket, session: Any, wish: Wish) -> None:
-    """Carry bytes both ways until the process or the client ends."""
-    hose: Hose[bytes] = Hose(threads)
-    inlet: queue.Queue[bytes | None] = queue.Queue(INPUT_WAITING)
-    try:
-        threads.start("session input", lambda: feed(session, inlet))
-        hose.add("session output", session.frames(), session.close, lambda frame: bytes([frame[0]]) + frame[1])
-        if wish.size is not None and wish.tty:
-            await run_in_threadpool(session.resize, wish.size[1], wish.size[0])
-        listening = asyncio.create_task(listen(socket, session, inlet))
-        try:
-            ended = await deliver(socket, hose, listening)
-        finally:
-            listening.cancel()
-        if ended:
-            code = await run_in_threadpool(session.exit_code)
-            await end(socket, OURS if code is None else code, "" if code is not None else "its exit code is not known")
-    except Problem as problem:
-        await end(socket, OURS, problem.detail)
-    finally:
-        with suppress(queue.Full):
-            inlet.put_nowait(None)
-        await run_in_threadpool(session.close)
-        hose.close()
-
-
-async def deliver(socket: WebSocket, hose: Hose[bytes], listening: asyncio.Task[None]) -> bool:
-    """Send output as it comes; return whether the process ended before the client went."""
-    while True:
-        item = await hose.next(0.5)
-        if item is None and hose.open == 0:
-            return not listening.done()
-        if listening.done():
-            return False
-        if item is not None:
-            try:
-                await socket.send_bytes(item)
-            except (RuntimeError, WebSocketDisconnect, OSError):
-                return False
-
-
-async def listen(socket: WebSocket, session: Any, inlet: queue.Queue[bytes | None]) -> None:
-    """Take input and sizes from the client until it goes."""
-    while True:
-        message = await socket.receive()
-        if message["type"] == "websocket.disconnect":
-            return
-        data, text = message.get("bytes"), message.get("text")
-        if data is not None:
-            await put(inlet, data)
-        elif text is not None:
-            await resize(session, text)
-
-
-async def put(inlet: queue.Queue[bytes | None], data: bytes) -> None:
-    """Hand input on; a process that does not read makes the client wait, not us."""
-    while True:
-        try:
-            inlet.put_nowait(data)
-        except queue.Full:
-            await asyncio.sleep(0.02)
-        else:
-            return
-
-
-async def resize(session: Any, text: str) -> None:
-    """Take over the window's size; whatever else a text says is for a newer version."""
-    with suppress(ValueError, TypeError, KeyError):
-        columns, rows = json.loads(text)["size"]
-        await run_in_threadpool(session.resize, int(rows), int(columns))
-
-
-def feed(session: Any, inlet: queue.Queue[bytes | None]) -> None:
-    """Write input to the process until there is no more."""
-    while True:
-        data = inlet.get()
-        if data is None:
-            return
-        if data:
-            session.send(data)
-        else:
-            session.end_input()
 
 
 def start_exec(parts: Parts, app: str, wish: Wish) -> Any:

@@ -1,31 +1,21 @@
-"""Where the API listens: the Unix socket with its folder's rights, and who is on the other end of it."""
+"""Where the API listens: the Unix socket with its folder's rights, and OTON_API."""
 
 from __future__ import annotations
 
-import asyncio
 import grp
 import os
 import socket
 import stat
-import struct
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
-
-from controller.api.auth import PEER, PINNED
+from controller.api.room import with_room
 from controller.errors import Refused
 from controller.knobs import is_address, is_loopback
 
 GROUP = "oton"
 BACKLOG = 128
-PIN = b"OTON-TOKEN "
-"""How a connection on the socket begins whose requests all have one token."""
-PIN_BYTES = 200
 
 
 def open_socket(path: Path) -> socket.socket:
@@ -47,8 +37,7 @@ def open_socket(path: Path) -> socket.socket:
     except OSError as error:
         raise Refused(f"OTON_SOCKET: {path} cannot be made: {error.strerror or error}") from error
     listener.listen(BACKLOG)
-    listener.setblocking(False)
-    return listener
+    return with_room(listener)
 
 
 def find_group() -> int | None:
@@ -101,69 +90,6 @@ def bind_private(listener: socket.socket, path: Path, group: int | None) -> None
     path.chmod(0o660 if group is not None else 0o600)
 
 
-def peer_of(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
-    """Return the uid (as a client's name) and pid of a Unix socket's other end; None on TCP."""
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.family != socket.AF_UNIX:
-        return None
-    if not hasattr(socket, "SO_PEERCRED"):
-        return f"{PEER}{os.geteuid()}", 0
-    with suppress(OSError):
-        pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        return f"{PEER}{uid}", pid
-    return None
-
-
-class PeerHttp(HttpToolsProtocol):
-    """
-    HTTP that names the user on the other end of the socket as the client.
-
-    A connection on the socket may begin with a line `OTON-TOKEN oton_…`: then all its requests have that token's
-    rights, whatever they say themselves. `dial-stdio --token-file` limits an ssh key by it.
-    """
-
-    _held: bytes | None = b""
-
-    def connection_made(self, transport: Any) -> None:
-        """Note who connected."""
-        super().connection_made(transport)
-        peer = peer_of(transport)
-        self.client = peer or self.client
-        self._held = b"" if peer is not None else None
-
-    def data_received(self, data: bytes) -> None:
-        """Take a first line that pins the token out of what arrives."""
-        if self._held is None:
-            super().data_received(data)
-            return
-        self._held += data
-        if len(self._held) < len(PIN) and PIN.startswith(self._held):
-            return
-        head, self._held = self._held, None
-        if head.startswith(PIN):
-            line, ended, head = head.partition(b"\n")
-            if not ended and len(line) < PIN_BYTES:
-                self._held = line
-                return
-            if not ended:
-                self.send_400_response("The first line is too long.")
-                return
-            self.client = (PINNED + line.removeprefix(PIN).decode("latin-1").strip(), 0)
-        if head:
-            super().data_received(head)
-
-
-class PeerWebSocket(WSProtocol):
-    """WebSocket that names the user on the other end of the socket as the client."""
-
-    def connection_made(self, transport: Any) -> None:
-        """Note who connected."""
-        before = transport.get_protocol()
-        super().connection_made(transport)
-        # An upgraded connection stays whose it was: a pinned token above all.
-        self.client = before.client if isinstance(before, PeerHttp) else peer_of(transport) or self.client
-
-
 def open_tcp(address: tuple[str, int]) -> socket.socket:
     """
     Return the listening socket of OTON_API; a host name stands for every address of this machine.
@@ -183,8 +109,7 @@ def open_tcp(address: tuple[str, int]) -> socket.socket:
     except OSError as error:
         why = error.strerror or str(error)
         raise Refused(f'OTON_API: found "{_show(address)}": {why}; choose another, or set it to off') from error
-    listener.setblocking(False)
-    return listener
+    return with_room(listener)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from controller.api.brought import hosts_of, situation_of
 from controller.api.parts import Parts
 from controller.api.problems import Problem
 from controller.api.refusals import check_spec
+from controller.api.rights import Guarded, needs
 from controller.queries import Row
 from controller.spec.diff import diff_specs
 from controller.spec.model import AppSpec
@@ -25,13 +26,15 @@ FILE = "body"
 
 def build_router(parts: Parts) -> APIRouter:
     """Return POST /v1/validate and POST /v1/diff."""
-    router = APIRouter(prefix="/v1", tags=["specs"])
+    router = APIRouter(route_class=Guarded, prefix="/v1", tags=["specs"])
 
     @router.post("/validate", summary="Every problem of a spec file at once", openapi_extra=SPEC_BODY)
+    @needs("read")
     async def validate(request: Request, _: Who) -> Row:
         return render_parsed(parse_file(await read_spec(request), FILE))
 
     @router.post("/diff", summary="What an apply would change, and the plan in words", openapi_extra=SPEC_BODY)
+    @needs("deploy")
     async def diff(request: Request, who: Who) -> list[Row]:
         specs = read_good(await read_spec(request))
         for spec in specs:

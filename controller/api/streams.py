@@ -15,10 +15,15 @@ from typing import Any
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from controller.api.problems import Problem
+from controller.api.auth import Caller
+from controller.api.shares import Shares
 
-LIMIT = 64
+LIMIT = 128
 """Threads that may follow something at once, for all clients together."""
+SHARE = 48
+"""Of those for one token; an app of so many replicas can still be followed by it."""
+RESERVE = 32
+"""Of those for the socket alone."""
 WAITING = 64
 """Items that a slow client may have waiting; the source is not read further meanwhile."""
 
@@ -26,23 +31,26 @@ WAITING = 64
 class Threads:
     """The bounded set of threads that follow engine streams for clients."""
 
-    def __init__(self, limit: int = LIMIT) -> None:
-        self._free = threading.BoundedSemaphore(limit)
-        self._limit = limit
-        self.running = 0
+    def __init__(self, limit: int = LIMIT, share: int = SHARE, reserve: int = RESERVE) -> None:
+        self._shares = Shares("streams", limit=limit, share=share, reserve=reserve)
+        self._gate = threading.Lock()
 
-    def start(self, name: str, work: Callable[[], None]) -> None:
-        """Run *work* in a thread of its own. Raises the 503 where all are taken."""
-        if not self._free.acquire(blocking=False):
-            raise Problem(503, "busy", f"{self._limit} streams are followed already; try again later")
-        self.running += 1
+    @property
+    def running(self) -> int:
+        """How many threads there are now."""
+        return len(self._shares)
+
+    def start(self, name: str, who: Caller, work: Callable[[], None]) -> None:
+        """Run *work* in a thread of its own. Raises the 503 where *who* may have no more."""
+        with self._gate:
+            self._shares.take(who)
 
         def run() -> None:
             try:
                 work()
             finally:
-                self.running -= 1
-                self._free.release()
+                with self._gate:
+                    self._shares.give_back(who)
 
         threading.Thread(target=run, name=name, daemon=True).start()
 
@@ -50,8 +58,8 @@ class Threads:
 class Hose[T]:
     """Brings the items of several sources to one reader, as they come."""
 
-    def __init__(self, threads: Threads) -> None:
-        self._threads = threads
+    def __init__(self, threads: Threads, who: Caller) -> None:
+        self._threads, self._who = threads, who
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[T] = asyncio.Queue(WAITING)
         self._closers: list[Callable[[], None]] = []
@@ -66,7 +74,7 @@ class Hose[T]:
 
     def add(self, name: str, source: Iterable[Any], close: Callable[[], None], turn: Callable[[Any], T]) -> None:
         """Read *source* in a thread until it ends; *close* must end it from another thread."""
-        self._threads.start(name, lambda: self._pump(source, turn))
+        self._threads.start(name, self._who, lambda: self._pump(source, turn))
         self._open += 1
         self._closers.append(close)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from controller.api.auth import Scope, Who
 from controller.api.parts import Parts
 from controller.api.problems import Problem
+from controller.api.rights import Guarded, needs
 from controller.clock import render_time
 from controller.queries import Row
 
@@ -32,18 +33,18 @@ class TokenWish(BaseModel):
 
 def build_router(parts: Parts) -> APIRouter:
     """Return /v1/tokens."""
-    router = APIRouter(prefix="/v1/tokens", tags=["access"])
+    router = APIRouter(route_class=Guarded, prefix="/v1/tokens", tags=["access"])
     tokens = parts.ledger.tokens
 
     @router.get("", summary="All tokens, without their secrets")
+    @needs("admin", whole=True)
     def list_tokens(who: Who) -> list[Row]:
-        who.need_all("admin")
         now = parts.clock.now().wall
         return [render_token(token, now) for token in tokens.list()]
 
     @router.post("", status_code=201, summary="Make a token; its secret is shown this once")
+    @needs("admin", whole=True)
     def create(who: Who, wish: TokenWish) -> Row:
-        who.need_all("admin")
         refuse_half_an_admin(wish)
 
         def make() -> Any:
@@ -54,8 +55,8 @@ def build_router(parts: Parts) -> APIRouter:
         return render_token(token, parts.clock.now().wall) | {"secret": secret}
 
     @router.delete("/{name:path}", summary="End a token at once")
+    @needs("admin", whole=True)
     def revoke(name: str, who: Who) -> Row:
-        who.need_all("admin")
         now = parts.clock.now().wall
         if not any(one.name == name and state_of(one, now) == "valid" for one in tokens.list()):
             raise Problem(404, "no-such-token", f"{name[:64]}: no such token that is valid")

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from controller.api.auth import Who
 from controller.api.parts import Parts
+from controller.api.rights import Guarded, needs
 from controller.queries import Row
 
 FAILED_CLASS = 5
@@ -15,9 +16,10 @@ FAILED_CLASS = 5
 
 def build_router(parts: Parts) -> APIRouter:
     """Return GET /v1/top."""
-    router = APIRouter(prefix="/v1", tags=["service"])
+    router = APIRouter(route_class=Guarded, prefix="/v1", tags=["service"])
 
     @router.get("/top", summary="Requests, errors and latency so far, by app and release; sums that only grow")
+    @needs("read")
     def top(who: Who) -> Row:
         counters = parts.publisher.counters()
         rows = [row for row in sum_rows(counters) if who.sees(row["app"])]

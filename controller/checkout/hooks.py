@@ -34,16 +34,18 @@ class Webhook:
             with os.fdopen(descriptor, "w") as out:
                 out.write(secrets.token_urlsafe(32) + "\n")
 
-    def verify(self, headers: Mapping[str, str], body: bytes) -> bool | None:
-        """Say whether the call is signed with the secret; None: it is not signed at all."""
+    def is_signed(self, headers: Mapping[str, str]) -> bool:
+        """Say whether the call shows anything that could be a signature."""
+        return any(name in headers for name in (TOKEN, *SIGNED))
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Say whether the call is signed with the secret."""
         key = self._load()
         if TOKEN in headers:
             return hmac.compare_digest(headers[TOKEN].encode(), key)
         given = [headers[name].removeprefix("sha256=") for name in SIGNED if name in headers]
-        if not given:
-            return None
         ours = hmac.new(key, body, hashlib.sha256).hexdigest()
-        return all(hmac.compare_digest(one.encode(), ours.encode()) for one in given)
+        return bool(given) and all(hmac.compare_digest(one.encode(), ours.encode()) for one in given)
 
     def _load(self) -> bytes:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from controller.spec.diff import diff_specs
 from controller.spec.model import AppSpec
+from controller.spec.sensitive import is_sensitive
 
 SHOWN = 3
 LONGEST = 90
@@ -18,7 +19,8 @@ def explain(old: AppSpec | None, new: AppSpec) -> str:
     changes = diff_specs(old, new)
     if not changes:
         return "the spec is back"
-    words = [_cut(c.text) for c in changes[:SHOWN]]
+    # A reason is kept in the history and in the events, which whoever may look can read.
+    words = [f"{c.field}: changed" if is_sensitive(c.field) else _cut(c.text) for c in changes[:SHOWN]]
     more = f"; {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
     return "; ".join(words) + more
 

@@ -12,7 +12,7 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -47,6 +47,8 @@ class Principal:
     """None: all."""
     hosts: tuple[str, ...] = ()
     """Host patterns that its specs may claim beside those that the app has."""
+    expires: float | None = None
+    """Wall second at which the token ends by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,9 @@ class Token:
     @property
     def principal(self) -> Principal:
         """Return who asks when this token is shown."""
-        return Principal(token=self.id, name=self.name, scope=self.scope, apps=self.apps, hosts=self.hosts)
+        return Principal(
+            token=self.id, name=self.name, scope=self.scope, apps=self.apps, hosts=self.hosts, expires=self.expires
+        )
 
 
 class Tokens:
@@ -80,6 +84,7 @@ class Tokens:
         self._by_hash: dict[str, Token] = {}
         self._used: dict[int, float] = {}
         self._gate = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
         thread.on_open(self._read_all)
 
     def create(
@@ -135,6 +140,19 @@ class Tokens:
         self._note_use(token, now)
         return token.principal
 
+    def is_in_force(self, number: int) -> bool:
+        """Say whether the token of that number is there, neither revoked nor expired."""
+        now = self._clock.now().wall
+        return any(one.id == number and _is_valid(one, now) for one in self._by_hash.copy().values())
+
+    def on_end(self, listener: Callable[[], None]) -> None:
+        """Call *listener* whenever tokens were revoked or replaced; one that expires does so in silence."""
+        self._listeners.append(listener)
+
+    def _tell_end(self) -> None:
+        for listener in self._listeners:
+            listener()
+
     def _note_use(self, token: Token, now: float) -> None:
         with self._gate:
             if now - self._used.get(token.id, token.last_used or 0.0) < USED_EVERY_S:
@@ -152,6 +170,7 @@ class Tokens:
 
     def _replace_all(self, tokens: dict[str, Token]) -> None:
         self._by_hash = tokens
+        self._tell_end()
 
     def _insert(self, tx: Transaction, token: Token, hash_: str) -> Token:
         if self._find(token.name) is not None:
@@ -178,8 +197,12 @@ class Tokens:
         hash_, token = found
         revoked = replace(token, revoked=self._clock.now().wall)
         tx.connection.execute(update(TokenRow).where(TokenRow.id == token.id).values(revoked=revoked.revoked))
-        tx.afterwards(lambda: self._by_hash.__setitem__(hash_, revoked))
+        tx.afterwards(lambda: self._end(hash_, revoked))
         return revoked
+
+    def _end(self, hash_: str, revoked: Token) -> None:
+        self._by_hash[hash_] = revoked
+        self._tell_end()
 
     def _save_use(self, tx: Transaction, number: int, at: float) -> None:
         tx.connection.execute(update(TokenRow).where(TokenRow.id == number).values(last_used=at))

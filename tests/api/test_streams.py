@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from controller.api.streams import LIMIT
 from controller.cli.dial import open_socket
 from controller.cli.target import Target
 from controller.cli.wire import Rejected, Wire
@@ -136,7 +137,7 @@ def test_streams_beyond_the_limit_are_turned_away_and_come_back_once_others_end(
     with_logs(stage)
     with stage.client() as other:
         opened = []
-        for _ in range(32):
+        for _ in range(LIMIT // 2):
             stream = other.stream("GET", "/v1/apps/shop/logs?follow=true&lines=1")
             lines = stream.__enter__().iter_lines()
             next(lines)
