@@ -24,7 +24,7 @@ from mitmproxy import master, options
 from mitmproxy.addons import core as mitmproxy_core
 from mitmproxy.addons import next_layer, proxyserver
 
-from controller.proxy.addon import OtonAddon
+from controller.proxy.addon import OtonAddon, port_of
 from controller.proxy.core import Core, Limits
 from controller.proxy.logpipe import LogPipe
 from controller.proxy.rates import SLOT_BYTES
@@ -62,10 +62,11 @@ async def run(wishes: argparse.Namespace, sockets: list[socket.socket], shared: 
     log = Path(wishes.log).open("ab")  # noqa: ASYNC230, SIM115 - before anything runs, and open to the end
     pipe = LogPipe(log.fileno(), loop, print)
     limits = Limits(connections_per_client=100_000)
-    core = Core(limits, lambda message: None, worker=worker, access_log=pipe.write, shared=shared)
+    plain, tls = sockets
+    port = port_of(tls)
+    core = Core(limits, lambda message: None, worker=worker, access_log=pipe.write, shared=shared, tls_port=port)
     table = a_table(wishes.backend, wishes.apps)
     core.take(table)
-    plain, tls = sockets
     core.take_certificates({"localhost": (Path(wishes.cert).read_text(), Path(wishes.key).read_text())})  # noqa: ASYNC240
     opts = options.Options()
     proxy = master.Master(opts, event_loop=loop)

@@ -45,12 +45,10 @@ class OtonAddon:
         for sock in self.sockets:
             await self._accept(sock)
         for sock in self.tls_sockets:
-            if core.tls_port is None:
-                core.tls_port = _port_of(sock)
             await self._accept(sock, ssl=core.keyring.door(), ssl_handshake_timeout=HANDSHAKE_S)
 
     async def _accept(self, sock: socket, **tls: Any) -> None:
-        core, port, secure = self.core, _port_of(sock), bool(tls)
+        core, port, secure = self.core, port_of(sock), bool(tls)
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: Client(core, port, tls=secure), sock=sock, backlog=_BACKLOG, **tls)
         self.servers.append(server)
@@ -67,7 +65,8 @@ class OtonAddon:
         self.core.stop()
 
 
-def _port_of(sock: socket) -> int:
+def port_of(sock: socket) -> int:
+    """Return the port that *sock* is bound to; 0 for one that has none."""
     name = sock.getsockname()
     return int(name[1]) if isinstance(name, tuple) else 0
 

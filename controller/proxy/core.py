@@ -70,6 +70,7 @@ class Core:
         shared: memoryview | None = None,
         trusted_proxies: Sequence[str] = (),
         log_query: bool = False,
+        tls_port: int | None = None,
     ) -> None:
         self.limits = limits
         self.report = report
@@ -85,8 +86,7 @@ class Core:
         self.rates = Rates(shared[:rated] if shared is not None else None)
         self.passwords = Passwords()
         self.keyring = Keyring()
-        self.tls_port: int | None = None
-        """Where the public reaches us by TLS; None: nowhere."""
+        self._tls_port = tls_port
         self.shop = Shop(
             limits, self.meter, Draw(worker + os.getpid()), AnswerReader(limits.answer_header_count), self, report
         )
@@ -266,6 +266,11 @@ class Core:
         counted["lag_s"], self.lag_s = round(self.lag_s, 4), 0.0
         counted["version"] = self.live.table.version
         return counted
+
+    @property
+    def tls_port(self) -> int | None:
+        """Where the public reaches us by TLS; None: nowhere. Known from birth, since policies are compiled with it."""
+        return self._tls_port
 
     def covers(self, host: str) -> bool:
         """Say whether there is a certificate for *host*."""

@@ -56,7 +56,11 @@ class Surroundings(Protocol):
 
     rates: Rates
     passwords: Passwords
-    tls_port: int | None
+
+    @property
+    def tls_port(self) -> int | None:
+        """Return where the public reaches us by TLS: known before any policy, and the same ever after."""
+        ...
 
     def covers(self, host: str) -> bool:
         """Say whether there is a certificate for *host*."""

@@ -27,7 +27,7 @@ from mitmproxy.addons import core as mitmproxy_core
 from mitmproxy.addons import next_layer, proxyserver
 
 from controller.kernel import name_process
-from controller.proxy.addon import OtonAddon
+from controller.proxy.addon import OtonAddon, port_of
 from controller.proxy.birth import Birth
 from controller.proxy.core import Core, Limits
 from controller.proxy.feed import Feed
@@ -71,6 +71,7 @@ class _Worker:
     def __init__(self, birth: Birth, number: int) -> None:
         self.birth = birth
         self._number = number
+        self._plain, self._tls = ([socket.socket(fileno=fd) for fd in fds] for fds in (birth.plain, birth.tls))
 
     async def run(self, channel: socket.socket, certificates: int | None) -> None:
         loop = asyncio.get_running_loop()
@@ -132,6 +133,7 @@ class _Worker:
             shared=shared,
             trusted_proxies=self.birth.trusted_proxies,
             log_query=self.birth.log_query,
+            tls_port=port_of(self._tls[0]) if self._tls else None,
         )
         core.on_empty = self._empty.set
         return core
@@ -140,8 +142,7 @@ class _Worker:
         opts = options.Options()
         proxy = master.Master(opts, event_loop=asyncio.get_running_loop())
         servers = proxyserver.Proxyserver()  # type: ignore[no-untyped-call]
-        plain, tls = ([socket.socket(fileno=fd) for fd in fds] for fds in (self.birth.plain, self.birth.tls))
-        ours = (OtonAddon(self._core, plain, tls), _Accepting(servers, self._core, self._lease))
+        ours = (OtonAddon(self._core, self._plain, self._tls), _Accepting(servers, self._core, self._lease))
         proxy.addons.add(mitmproxy_core.Core(), servers, next_layer.NextLayer(), *ours)  # type: ignore[no-untyped-call]
         opts.update(mode=["oton"], connection_strategy="lazy", keep_host_header=True)  # type: ignore[no-untyped-call]
         _check_options(opts)

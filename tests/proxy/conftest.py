@@ -1,9 +1,11 @@
 """A fresh lane for each test, plain or with TLS in front."""
 
+import socket
 from collections.abc import Iterator
 
 import pytest
 
+from controller.proxy.addon import port_of
 from tests.proxy.rig import Lane, a_lane, an_app
 from tests.proxy.shop import Shop
 
@@ -16,8 +18,10 @@ def lane() -> Iterator[Lane]:
 
 @pytest.fixture
 def shop() -> Iterator[Shop]:
-    with a_lane() as lane:
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    with a_lane(tls_port=port_of(sock)) as lane:
         lane.take(an_app(lane.backend()))
-        made = Shop(lane)
+        made = Shop(lane, sock)
         yield made
         lane.call(made.addon.close)

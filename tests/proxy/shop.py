@@ -8,19 +8,17 @@ from pathlib import Path
 
 import trustme
 
-from controller.proxy.addon import OtonAddon
+from controller.proxy.addon import OtonAddon, port_of
 from tests.proxy.rig import Caller, Lane
 
 
 class Shop:
     """A certificate authority and a lane that listens with TLS."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, sock: socket.socket) -> None:
         self.lane = lane
         self.ca = trustme.CA()
-        sock = socket.create_server(("127.0.0.1", 0))
-        sock.setblocking(False)
-        self.port = sock.getsockname()[1]
+        self.port = port_of(sock)
         lane.call(lambda: setattr(lane.core, "start", lambda: None))
         self.addon = OtonAddon(lane.core, (), (sock,))
         lane.do(self.addon.listen())

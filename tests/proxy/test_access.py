@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -85,8 +85,9 @@ class Worker:
 
 
 @pytest.fixture
-def worker(lane: Lane, tmp_path: Any) -> Worker:
-    return Worker(lane, tmp_path)
+def worker(tmp_path: Any) -> Iterator[Worker]:
+    with a_lane(tls_port=443) as lane:
+        yield Worker(lane, tmp_path)
 
 
 def with_policy(**fields: Any) -> Callable[[Entry], None]:
@@ -215,7 +216,6 @@ def test_any_exception_while_a_policy_is_asked_is_503_and_told(
 ) -> None:
     part, _, name = place.partition(".")
     core = worker.lane.core
-    core.tls_port = 443
     worker.push(worker.entry("shop", worker.shop, **policy))
     worker.push(worker.entry("shop", worker.shop, **policy))
 

@@ -227,10 +227,9 @@ def test_redirects_and_the_canonical_host(lane: Lane) -> None:
         assert caller.get("/older", host="www.shop.example").status == 200
 
 
-def test_plain_http_where_https_is_wanted(lane: Lane) -> None:
-    lane.core.tls_port = 8443
-    lane.serve(polite, https="redirect")
-    with Caller(lane.port) as caller:
+def test_plain_http_where_https_is_wanted() -> None:
+    with a_lane(tls_port=8443) as lane, Caller(lane.port) as caller:
+        lane.serve(polite, https="redirect")
         reply = caller.get("/a?b")
         assert (reply.status, reply.header("location")) == (308, "https://shop.example:8443/a?b")
         lane.serve(polite, https="only")

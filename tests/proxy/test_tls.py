@@ -99,6 +99,12 @@ def test_old_versions_are_refused(shop: Shop, version: ssl.TLSVersion) -> None:
     assert told.value.reason == "TLSV1_ALERT_PROTOCOL_VERSION"
 
 
+def test_a_table_that_was_there_before_anybody_listened_sends_to_https_too(shop: Shop) -> None:
+    shop.take(shop=shop.issue("shop.example"))
+    with Caller(shop.lane.port) as caller:
+        assert caller.get("/a").header("location") == f"https://shop.example:{shop.port}/a"
+
+
 def test_plain_http_is_sent_to_https_where_a_certificate_covers_the_host(shop: Shop) -> None:
     shop.take(**{"shop.example": shop.issue("shop.example")})
     shop.lane.serve(https="auto", hsts_s=60.0)
