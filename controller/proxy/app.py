@@ -33,7 +33,11 @@ class Held(Protocol):
     held_bytes: int
 
     def go_on(self) -> None:
-        """The hold is over: look at the app anew."""
+        """The hold is over: look at the table anew."""
+        ...
+
+    def has_moved(self) -> bool:
+        """Say whether the table in force gives it to another app."""
         ...
 
 
@@ -54,6 +58,8 @@ class Shop:
     tallies: Tallies | None = None
     ejections: set[App] = field(default_factory=set)
     """Apps that have set an upstream aside."""
+    holding: set[App] = field(default_factory=set)
+    """Apps for which requests wait."""
 
 
 class App:
@@ -137,10 +143,17 @@ class App:
 
     def release_held(self) -> None:
         """Let what waits look at the table again, in order; those that must wait on queue up anew."""
-        if self.routes.mode == "hold":
-            return
-        waiting, self.held, self.held_bytes = self.held, deque(), 0
+        waiting, self.held = self.held, deque()
+        released = []
         for held in waiting:
+            if self.routes.mode == "hold" and not held.has_moved():
+                self.held.append(held)
+            else:
+                released.append(held)
+                self.held_bytes -= held.held_bytes
+        if not self.held:
+            self.shop.holding.discard(self)
+        for held in released:
             held.go_on()
 
     def _place(self, wanted: Mapping[str, Upstream], now: float, steady: float) -> list[Callable[[], None]]:

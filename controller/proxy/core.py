@@ -148,7 +148,8 @@ class Core:
                 fault = explain(error)
             if fault and routes is not None:
                 self.faults[app.name] = fault
-        for app in touched:
+        # Of apps that hold, too: a route of theirs may have gone to one that serves.
+        for app in {**dict.fromkeys(touched), **dict.fromkeys(self.shop.holding)}:
             app.release_held()
 
     def take_certificates(self, pems: Mapping[str, tuple[str, str]]) -> dict[str, str]:

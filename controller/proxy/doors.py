@@ -29,10 +29,14 @@ SHUT = Refusal(503, (("Retry-After", "30"),))
 """The answer where an app's policy cannot be had."""
 
 
-class Waiting(Exception):
-    """The answer is not known yet; *begin* takes what to call with whether the password was right."""
+BUSY = Refusal(503, (("Retry-After", "1"),))
+"""The answer where a password cannot be checked now: too many wait already."""
 
-    def __init__(self, begin: Callable[[Callable[[bool], None]], None]) -> None:
+
+class Waiting(Exception):
+    """The answer is not known yet; *begin* takes what to call with whether the password was right (None: unknown)."""
+
+    def __init__(self, begin: Callable[[Callable[[bool | None], None]], None]) -> None:
         super().__init__()
         self.begin = begin
 
@@ -42,8 +46,8 @@ class Visitor(Protocol):
 
     method: bytes
     target: bytes
-    checked: bool
-    """Its password was found right."""
+    rated: bool
+    """It was counted for the app's rate limit."""
 
     def client_address(self) -> str: ...
     def is_secure(self) -> bool: ...
@@ -100,11 +104,12 @@ class Door:
         if refusal := self._check_scheme(visitor) or self._check_place(visitor):
             return refusal
         limit = self.policy.rate_limit
-        if limit is not None and not visitor.checked:
+        if limit is not None and not visitor.rated:
+            visitor.rated = True
             wait_s = self._around.rates.take(f"{self._app} {visitor.client_address()}", limit, now)
             if wait_s > 0:
                 return Refusal(429, (("Retry-After", str(max(1, round(wait_s + 0.5)))),))
-        if self._asks and not visitor.checked:
+        if self._asks:
             return self._check_password(visitor)
         return None
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from time import monotonic
 
 from controller.proxy.app import App
-from controller.proxy.doors import SHUT, Refusal, Waiting
+from controller.proxy.doors import BUSY, SHUT, Refusal, Waiting
 from controller.proxy.framing import BadMessage
 from controller.proxy.link import Link
 from controller.proxy.pool import Pool
 from controller.proxy.request import IDEMPOTENT
 from controller.proxy.visit import Visit
 from controller.proxy.wheel import NEVER
+from controller.routing.match import BadTarget, Match
 from controller.routing.table import Rule
 
 
@@ -27,6 +28,7 @@ class Passage(Visit):
         self.rule = rule
         self.app = app
         self.routed = True
+        self.door = app.door
         fields = self.fields
         if fields.has_body:
             self.expect_body()
@@ -38,6 +40,55 @@ class Passage(Visit):
         if app.door.checks and not self._pass_door(now):
             return
         self._admit(now)
+
+    def _begin_again(self) -> bool:
+        """
+        After a wait, match the request against the table in force, since that may be another one by now.
+
+        Return True where it may go on as it was; else it was begun anew with the app, rule and policy that hold now,
+        or answered.
+        """
+        match = self._match_now()
+        app = self.core.live.apps.get(match.app) if match is not None else None
+        if match is None or app is None:
+            self._leave_app()
+            self.routed = False
+            self.refuse(404)
+            return False
+        self.rule = match.rule
+        if app is self.app and app.door is self.door:
+            return True
+        if app is not self.app:
+            self._leave_app()
+            self.app = app
+        self._enter_anew()
+        return False
+
+    def _match_now(self) -> Match | None:
+        try:
+            return self.core.live.find(self.fields.name, self.target)
+        except BadTarget:
+            return None  # its path became ambiguous with other rules
+
+    def has_moved(self) -> bool:
+        """Say whether the table in force gives the request to another app than the one that it waits for."""
+        match = self._match_now()
+        return match is None or match.app != self.app.name
+
+    def _leave_app(self) -> None:
+        if self._counted:
+            self._counted = False
+            self.app.in_flight -= 1
+        self.rated = self.goes_round = False
+        self._sticky = b""
+
+    def _enter_anew(self) -> None:
+        now = monotonic()
+        self.door = self.app.door
+        if max(self.bytes_in, self.fields.length or 0) > self.app.routes.policy.body_limit_bytes:
+            self.refuse(413)
+        elif not self.door.checks or self._pass_door(now):
+            self._admit(now)
 
     def _pass_door(self, now: float) -> bool:
         try:
@@ -64,15 +115,15 @@ class Passage(Visit):
         self.core.tell_fault(self.app.name, error)
         return SHUT
 
-    def _password_checked(self, right: bool) -> None:
+    def _password_checked(self, right: bool | None) -> None:
+        """Go on with what the password is found to be; None: that could not be found out."""
         self._waits = False
-        if self.is_over:
+        if self.is_over or not self._begin_again():
             return
-        self.checked = right
         if right:
             self._admit(monotonic())
         else:
-            self._answer_refusal(self.app.door.unauthorised())
+            self._answer_refusal(BUSY if right is None else self.door.unauthorised())
 
     def _answer_refusal(self, refusal: Refusal) -> None:
         self.refuse(refusal.status, headers=refusal.headers)
@@ -214,6 +265,7 @@ class Passage(Visit):
         self.is_held = True
         self.held_bytes = self.kept_bytes
         app.held.append(self)
+        app.shop.holding.add(app)
         app.held_bytes += self.held_bytes
         if not self.body_done:
             self.client.stop_reading()  # what was counted above is all that may wait in memory
@@ -225,11 +277,7 @@ class Passage(Visit):
         self.refuse(503, headers=(("Retry-After", "5"),))
 
     def go_on(self) -> None:
-        """The hold is over: look at the app anew."""
+        """The hold is over: look at the table anew."""
         self.is_held = False
-        if self.is_over:
-            return
-        if self.core.live.apps.get(self.app.name) is self.app:
+        if not self.is_over and self._begin_again():
             self._admit(monotonic())
-        else:
-            self.refuse(404)

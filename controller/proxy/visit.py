@@ -14,6 +14,7 @@ from controller.proxy.answers import render_answer
 from controller.proxy.app import App, Held
 from controller.proxy.core import Core
 from controller.proxy.detour import Detour
+from controller.proxy.doors import Door
 from controller.proxy.framing import Fields
 from controller.proxy.link import Link, Taker
 from controller.proxy.pool import Open, Pool
@@ -38,6 +39,8 @@ class Visit(Request, Taker, Open, Held):
     """One request and what became of it."""
 
     app: App
+    door: Door
+    """The policy that let it in; where another is in force when it goes on after a wait, that one is asked, too."""
     rule: Rule
     pool: Pool | None = None
     failed: Pool | None = None
@@ -54,7 +57,7 @@ class Visit(Request, Taker, Open, Held):
     retries = 0
     bytes_out = 0
     held_bytes = 0
-    checked = False
+    rated = False
     wants_tunnel = False
     sent = False
     """The head went to the link that is in use now."""
