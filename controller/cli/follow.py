@@ -54,6 +54,8 @@ class Watch:
     change: int
     result: str = ""
     release: int | None = None
+    undoes: bool = False
+    """The release that is followed is the one that the order takes back."""
     engine_away_since: float | None = None
 
     def look(self, client: Client, screen: Screen, now: float) -> End | None:
@@ -79,6 +81,7 @@ class Watch:
         self.result, text = str(answer["result"]), str(answer["text"])
         if self.result == "release" and answer["release"] is not None:
             self.release = int(answer["release"])
+            self.undoes = self.verb == "abort" or bool(text)
             return None
         if self.verb == "resume" and self.result == "done" and "progressing" in view.get("conditions", []):
             # What had waited goes on now; that is what the person wants to see end.
@@ -94,7 +97,9 @@ class Watch:
             screen.show(self.app, progress_text(view))
             return self.end_waiting(view) or self.end_without_engine(view, now)
         release = client.get(app_path(self.app, "releases", self.release or 0))
-        if release["outcome"] == "rolling_out":
+        # What was undone may serve until the one before it is back: only then can be said what serves.
+        is_going = release["outcome"] in ("failed", "rolled_back") and view["release"] == self.release
+        if release["outcome"] == "rolling_out" or (is_going and view["target"] is not None):
             screen.show(self.app, progress_text(view))
             return self.end_waiting(view) or self.end_without_engine(view, now)
         return self.end_release(release, view)
@@ -114,8 +119,9 @@ class Watch:
                 hint=f"oton history {self.app}",
                 **facts,
             )
-        if self.verb == "abort":
-            return self.end(OK, f"release {number} was undone", view, **facts)
+        if self.undoes:
+            pinned = f"; release {view['release']} serves, pinned" if view.get("pin") else ""
+            return self.end(OK, f"release {number} was undone{pinned}", view, **facts)
         first, *rest = plain(release["message"] or "").strip().splitlines() or ["no reason given"]
         word = "failed" if outcome == "failed" else "was rolled back"
         return self.end(

@@ -59,12 +59,12 @@ def begin(p: Picture, start: Start) -> Decision:
             rollout=rollout,
             warm=None,
             # Only what the file asks for anew is a new reason; a restart or a rollback is none.
-            failed=None if start.kind == "apply" else memory.failed,
+            failed=None if start.kind == "apply" else _given_up(memory),
             held="" if start.kind == "apply" else memory.held,
             slots={},
             removed=False,
         ),
-        releases=(*_superseded(p), release),
+        releases=(*_overtaken(p, start), release),
         notes=(Note(f"release {number} begins: {start.reason}"),),
     )
 
@@ -75,11 +75,24 @@ def _base(memory: Memory) -> int | None:
     return rollout.release if rollout is not None and rollout.kind == "undo" else memory.live
 
 
-def _superseded(p: Picture) -> tuple[Release, ...]:
-    target = p.target
-    if target is None:
+def _given_up(memory: Memory) -> int | None:
+    """Return what the file asks for and is not tried again by itself: what failed, or what a person goes back from."""
+    rollout = memory.rollout
+    is_left = rollout is not None and rollout.kind == "apply" and rollout.switched is None
+    return rollout.release if rollout is not None and is_left else memory.failed
+
+
+def _overtaken(p: Picture, start: Start) -> tuple[Release, ...]:
+    """Return how the release ends that was under way: one that serves already is live, whatever it still waited for."""
+    rollout, target = p.s.memory.rollout, p.target
+    if rollout is None or target is None:
         return ()
-    return (replace(target, outcome="superseded", message="a newer release took over", finished=p.s.now),)
+    if target.number == _base(p.s.memory):
+        return (replace(target, outcome="live", was_live=True, message=rollout.failing, finished=p.s.now),)
+    if rollout.failing:
+        return (replace(target, outcome=rollout.outcome, message=rollout.failing, finished=p.s.now),)
+    why = "a newer release took over" if start.kind == "apply" else start.reason
+    return (replace(target, outcome="superseded", message=why, finished=p.s.now),)
 
 
 def with_image(release: Release, image_id: str, healthcheck: bool) -> Release:
@@ -118,12 +131,10 @@ def turn_back(rollout: Rollout, memory: Memory, reason: str, now: Instant, outco
 def end_failed(p: Picture) -> Decision:
     """Close the rollout as failed: what served before serves, nothing of the new one is left."""
     rollout, target = p.rollout, p.goal
-    memory = replace(
-        p.s.memory,
-        rollout=None,
-        slots={},
-        failed=target.number if rollout.kind == "apply" else p.s.memory.failed,
-    )
+    wanted, pin = p.s.standing.wanted, p.s.memory.pin
+    is_pinned = pin is not None and wanted is not None and pin.digest == wanted.digest
+    is_asked = rollout.kind == "apply" and not is_pinned
+    memory = replace(p.s.memory, rollout=None, slots={}, failed=target.number if is_asked else p.s.memory.failed)
     ended = replace(target, outcome=rollout.outcome, message=rollout.failing, finished=p.s.now)
     serving = f"release {memory.live} serves" if memory.live else "nothing serves"
     return Decision(

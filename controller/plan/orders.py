@@ -9,7 +9,7 @@ from controller.plan.begin import Start, begin, fail, idle_memory
 from controller.plan.operations import ResolveImage
 from controller.plan.picture import Picture
 from controller.plan.reasons import explain
-from controller.plan.situation import Answer, Decision, Note, Order, Release, Result
+from controller.plan.situation import Answer, Decision, Note, Order, Pin, Release, Result, Rollout
 
 PATIENCE_S = 5.0
 """How long an uploaded spec may take to show up in the directory before its order is turned down."""
@@ -133,9 +133,11 @@ def _check_image(p: Picture, order: Order, live: Release) -> Decision:
 
 
 def _rollback(p: Picture, order: Order) -> Decision:
-    live = p.live
+    live, rollout = p.live, p.s.memory.rollout
     if live is None:
         return _turn_down(p, order, "conflict", "no release serves, there is nothing to roll back from")
+    if order.to is None and rollout is not None and rollout.switched is None:
+        return _stay(p, order, live, rollout)
     goal = p.release(order.to) if order.to else find_earlier(p, live)
     if goal is None or not goal.image_id:
         text = f"no release {order.to}" if order.to else "no earlier release was live; see: oton history " + p.s.app
@@ -155,6 +157,24 @@ def _rollback(p: Picture, order: Order) -> Decision:
         data={"digest": wanted.digest} if wanted else {},
     )
     return _with(p, order, begin(p, start))
+
+
+def _stay(p: Picture, order: Order, live: Release, rollout: Rollout) -> Decision:
+    """While a rollout is under way, back means back to what serves: give the rollout up and pin what stays."""
+    is_undo = rollout.kind == "undo"
+    stays = rollout.release if is_undo else live.number
+    text = f"back to release {stays}"
+    wanted = p.s.standing.wanted
+    memory = p.s.memory
+    if wanted is not None and wanted.digest != (p.goal if is_undo else live).digest:
+        memory = replace(memory, pin=Pin(release=stays, digest=wanted.digest))
+    pinned = Picture(replace(p.s, memory=memory))
+    if is_undo:
+        return _say(pinned, order, "release", release=rollout.release)
+    if rollout.failing:
+        return _say(pinned, order, "release", text, release=rollout.release)
+    given_up = fail(pinned, f"rolled back by {order.by or 'somebody'}", outcome="rolled_back")
+    return _with(pinned, order, given_up, text=text)
 
 
 def find_earlier(p: Picture, live: Release) -> Release | None:

@@ -192,7 +192,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What became of an order; with result `release` the follower goes on with that release."""
+    """What became of an order; with result `release` the follower goes on with that release.
+
+    With a text beside it the order was to take that release back, and its undoing is what was asked for.
+    """
 
     order: int
     result: Result

@@ -176,7 +176,8 @@ def explain_rest(seen: Seen) -> str:
     failed = seen.releases.get(memory.failed) if memory.failed is not None else None
     if memory.failed is not None:
         why = first_line(failed.message) if failed is not None else ""
-        return f"release {memory.failed} failed: {why}" if why else f"release {memory.failed} failed"
+        word = "was given up" if failed is not None and failed.outcome == "superseded" else "failed"
+        return f"release {memory.failed} {word}: {why}" if why else f"release {memory.failed} {word}"
     if memory.pin is not None:
         return f"pinned to release {memory.pin.release} by a rollback; undo with: oton unpin {app}"
     troubled = [f"replica {index}: {slot.reason}" for index, slot in sorted(memory.slots.items()) if slot.reason]

@@ -41,13 +41,14 @@ def suspended_meanwhile(stage: Stage, order: Order) -> None:
 
 
 def undone(stage: Stage, order: Order) -> None:
-    """Abort: the release under way is rolled back."""
+    """Abort, or a rollback in mid-rollout: the release under way is rolled back."""
+    text = "back to release 1" if order.verb == "rollback" else ""
     memory = stage.store.load(order.app)[0]
     assert memory.rollout is not None
     stage.decide(
         order.app,
         memory=replace(memory, rollout=replace(memory.rollout, failing="aborted")),
-        answer=Answer(order=order.id, result="release", release=memory.rollout.release),
+        answer=Answer(order=order.id, result="release", release=memory.rollout.release, text=text),
     )
     stage.finish(order.app, "rolled_back", "aborted by root")
 
@@ -136,11 +137,14 @@ def test_each_end_has_its_exit_code_and_its_words(
         assert "now: release 1 serves (shop:1" in ran.err or verb == "delete"
 
 
-def test_abort_is_done_when_the_rollout_is_undone(stage: Stage, oton: Oton, tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", ["abort", "rollback"])
+def test_what_takes_a_rollout_back_is_done_when_that_is_undone(
+    verb: str, stage: Stage, oton: Oton, tmp_path: Path
+) -> None:
     app = prepare(stage, "apply", staying())
-    stage.plays["abort"] = undone
+    stage.plays[verb] = undone
     assert oton(*words_for("apply", app, tmp_path), "--no-wait").code == 0
-    ran = oton("abort", app, "-o", "json")
+    ran = oton(verb, app, "-o", "json")
     assert (ran.code, ran.json[0]["outcome"]) == (0, "rolled_back")
 
 

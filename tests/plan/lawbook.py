@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controller.plan.operations import Operation, RestartReplica, RunBefore, StartReplica
-from controller.plan.situation import Release, Situation
+from controller.plan.situation import Decision, Release, Situation
 from controller.spec.model import Recreate
 from controller.world.model import Replica
 
@@ -64,3 +64,28 @@ def history_is_wrong(situation: Situation) -> str:
     if memory.live is not None and not live and not is_between:
         return f"history: no row is live, and release {memory.live} serves: {rows}"
     return ""
+
+
+def begins_by_itself(before: Situation, decision: Decision, given_up: frozenset[str]) -> str:
+    """Say whether *decision* tries again by itself what failed or what a person took back."""
+    verbs = {order.id: order.verb for order in before.orders}
+    if {verbs[a.order] for a in decision.answers} & {"apply", "retry", "unpin"}:
+        return ""
+    again = [r.number for r in _begun(before, decision) if r.digest in given_up]
+    return f"law 5: release {again[0]} was begun by the file, which nobody has changed" if again else ""
+
+
+def what_is_given_up(before: Situation, decision: Decision, given_up: frozenset[str]) -> frozenset[str]:
+    """Return the digests that nobody but a person, or another file, may begin again after *decision*."""
+    given_up -= {r.digest for r in _begun(before, decision)}
+    was, now = before.memory.rollout, decision.memory.rollout
+    if was is None or was.kind != "apply" or (now is not None and now.release == was.release):
+        return given_up
+    left = before.releases[was.release]
+    ended = {r.number: r.outcome for r in decision.releases}.get(was.release)
+    is_left = ended in ("failed", "rolled_back") or (now is not None and now.kind == "rollback")
+    return given_up | {left.digest} if is_left else given_up
+
+
+def _begun(before: Situation, decision: Decision) -> list[Release]:
+    return [r for r in decision.releases if r.number > before.memory.last_release and r.kind == "apply"]

@@ -31,7 +31,7 @@ from controller.routing.table import AppRoutes
 from controller.spec.model import AppSpec, BlueGreen, Rolling
 from controller.world.model import Replica, Resolution, Routing, Verdict
 from tests.builders import a_situation, a_spec, a_standing
-from tests.plan.lawbook import history_is_wrong, two_writers
+from tests.plan.lawbook import begins_by_itself, history_is_wrong, two_writers, what_is_given_up
 
 
 class LawBroken(AssertionError):
@@ -65,6 +65,8 @@ class Outside:
     """Says which tables the workers could never take."""
     stillborn: bool = False
     """Replicas that come into being from now on never get ready."""
+    given_up: frozenset[str] = frozenset()
+    """Digests of the file that failed, or that a person took back: a person has to ask for them again."""
     hung: set[str] = field(default_factory=set)
     """Replicas that run, accept and answer nothing well any more."""
 
@@ -74,6 +76,8 @@ class Outside:
         """Put *spec* into the file; None: the app is gone."""
         self.story.append(f"-- file: {spec.image if spec else 'gone'} {spec.strategy.type if spec else ''}")
         standing = a_standing(spec, gone=spec is None, **fields)
+        if standing.wanted != self.situation.standing.wanted:
+            self.given_up = frozenset()
         self.situation = replace(self.situation, standing=standing)
 
     def order(self, verb: Verb, **fields: object) -> int:
@@ -218,8 +222,9 @@ class Outside:
             orders=tuple(o for o in before.orders if o.id not in answered),
         )
         self.story += [f"      # {note.text.splitlines()[0]}" for note in decision.notes]
-        if self.laws and (law := history_is_wrong(self.situation)):
+        if self.laws and (law := history_is_wrong(self.situation) or begins_by_itself(before, decision, self.given_up)):
             self._break(law)
+        self.given_up = what_is_given_up(before, decision, self.given_up)
         done: list[Done] = []
         for number, operation in enumerate(decision.operations):
             here = fault if fault and fault.at == number else None
