@@ -10,6 +10,7 @@ import structlog
 
 from controller.errors import ControllerError
 from controller.loop.workers import Workers
+from controller.plan.earlier import releases_with_images
 from controller.plan.situation import Memory, Order, Release
 
 log = structlog.get_logger("chores")
@@ -67,11 +68,9 @@ class Chores:
                 log.warning("a chore failed", why=str(error))
 
     def images_to_keep(self) -> frozenset[str]:
-        """Return the images of each app's last releases, and of whatever serves or rolls out."""
+        """Return the images of each app's last releases that were live, of a rollback's target, and of what is used."""
         kept: set[str] = set()
         for app in self._ledger.apps():
             memory, releases, _ = self._ledger.load(app)
-            named = {memory.live, memory.rollout.release if memory.rollout else None, memory.failed}
-            newest = sorted(releases, reverse=True)[: self._keep_images]
-            kept |= {releases[n].image_id for n in {*newest, *named} if n is not None and n in releases}
+            kept |= {releases[n].image_id for n in releases_with_images(releases, memory, self._keep_images)}
         return frozenset(kept - {""})

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from controller.clock import elapsed_s
 from controller.plan.begin import Start, begin, fail, idle_memory
+from controller.plan.earlier import find_earlier, is_same
 from controller.plan.operations import ResolveImage
 from controller.plan.picture import Picture
 from controller.plan.reasons import explain
@@ -138,7 +139,7 @@ def _rollback(p: Picture, order: Order) -> Decision:
         return _turn_down(p, order, "conflict", "no release serves, there is nothing to roll back from")
     if order.to is None and rollout is not None and rollout.switched is None:
         return _stay(p, order, live, rollout)
-    goal = p.release(order.to) if order.to else find_earlier(p, live)
+    goal = p.release(order.to) if order.to else find_earlier(p.s.releases, live)
     if goal is None or not goal.image_id:
         text = f"no release {order.to}" if order.to else "no earlier release was live; see: oton history " + p.s.app
         return _turn_down(p, order, "missing", text)
@@ -175,32 +176,6 @@ def _stay(p: Picture, order: Order, live: Release, rollout: Rollout) -> Decision
         return _say(pinned, order, "release", text, release=rollout.release)
     given_up = fail(pinned, f"rolled back by {order.by or 'somebody'}", outcome="rolled_back")
     return _with(pinned, order, given_up, text=text)
-
-
-def find_earlier(p: Picture, live: Release) -> Release | None:
-    """Return the newest release before the one that serves that was live, was not rolled back, and differs.
-
-    What serves by a rollback counts as old as the release it went back to, so that repeating it walks back.
-    """
-    origin = _find_origin(p, live)
-    for number, release in sorted(p.s.releases.items(), reverse=True):
-        is_candidate = number < origin and release.was_live and release.outcome != "rolled_back"
-        if is_candidate and not is_same(release, live):
-            return release
-    return None
-
-
-def _find_origin(p: Picture, live: Release) -> int:
-    """Return the number under which a person first asked for what serves now."""
-    if live.kind not in ("rollback", "undo"):
-        return live.number
-    asked = (n for n, r in p.s.releases.items() if is_same(r, live) and r.kind not in ("rollback", "undo"))
-    return max((n for n in asked if n < live.number), default=live.number)
-
-
-def is_same(one: Release, other: Release) -> bool:
-    """Say whether two releases are the same spec with the same image."""
-    return (one.digest, one.image_id) == (other.digest, other.image_id)
 
 
 def _unpin(p: Picture, order: Order) -> Decision:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Row, Select, select
 
+from controller.plan.earlier import needed_releases
 from controller.plan.situation import Memory, Release
 from controller.store.codec import clean_text, decode, decode_spec, encode, encode_spec
 from controller.store.schema import ReleaseRow
@@ -11,7 +12,7 @@ from controller.store.statements import put_row
 from controller.store.thread import Transaction
 
 KEEP = 50
-"""Releases per app that are kept, besides those that the app's memory names."""
+"""Releases per app that are kept, besides those that the app's memory names and those that rollbacks go to."""
 _IN_COLUMNS = frozenset({"number", "digest", "image_id", "kind", "by", "reason", "outcome", "message", "spec"})
 
 
@@ -41,21 +42,9 @@ def load_releases(tx: Transaction, app: str) -> dict[int, Release]:
 
 
 def keep_releases(releases: dict[int, Release], memory: Memory) -> dict[int, Release]:
-    """Return the releases that the app's passes may still need: the last fifty and those that memory names."""
-    newest = set(sorted(releases)[-KEEP:]) | named_releases(memory)
-    return {number: releases[number] for number in sorted(releases) if number in newest}
-
-
-def named_releases(memory: Memory) -> set[int]:
-    """Return the numbers of the releases that *memory* speaks of."""
-    named = {memory.live, memory.failed}
-    if memory.rollout:
-        named |= {memory.rollout.release, memory.rollout.previous}
-    if memory.warm:
-        named.add(memory.warm.release)
-    if memory.pin:
-        named.add(memory.pin.release)
-    return {number for number in named if number is not None}
+    """Return the releases that the app's passes may still need: the last fifty, and what memory and rollbacks need."""
+    kept = {*sorted(releases)[-KEEP:], *needed_releases(releases, memory)}
+    return {number: releases[number] for number in sorted(kept)}
 
 
 def _columns() -> Select[int, str, str, str, str, str, str, str, str, str]:

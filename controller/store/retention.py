@@ -1,8 +1,8 @@
 """
 What goes once it is old, a bounded piece at a time, so that no transaction keeps others waiting.
 
-Of an app stay its last fifty releases and those that its memory names, with their steps; its memory stays for
-ever, since the release counter outlives the app.
+Of an app stay its last fifty releases, those that its memory names and those that rollbacks go to, with their steps;
+its memory stays for ever, since the release counter outlives the app.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy import Delete, Select, delete, func, select
 from controller.clock import Clock
 from controller.store.history import History
 from controller.store.meters import prune_meters
-from controller.store.releases import KEEP, named_releases
+from controller.store.releases import KEEP, keep_releases, load_releases
 from controller.store.schema import AuditRow, EventRow, OrderRow, ReleaseRow, RoutesRow, StepRow
 from controller.store.thread import StoreThread, Transaction
 
@@ -79,9 +79,8 @@ class Retention:
 
     def _drop_releases(self, tx: Transaction, app: str) -> int:
         # Asked in the same transaction: a rollback that was decided a moment ago may name an old one.
-        named = named_releases(self._history.memory(app))
-        older = select(ReleaseRow.number).where(ReleaseRow.app == app).order_by(ReleaseRow.number.desc()).offset(KEEP)
-        doomed = [number for number in tx.connection.scalars(older) if number not in named]
+        releases = load_releases(tx, app)
+        doomed = sorted(releases.keys() - keep_releases(releases, self._history.memory(app)).keys())
         tx.connection.execute(delete(StepRow).where(StepRow.app == app, StepRow.release.in_(doomed)))
         row = delete(ReleaseRow).where(ReleaseRow.app == app, ReleaseRow.number.in_(doomed))
         return tx.connection.execute(row).rowcount

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from controller.plan.situation import Answer, Decision, Done, Pin, Warm
+from controller.plan.earlier import find_earlier
+from controller.plan.situation import Answer, Decision, Done, Outcome, Pin, Warm
 from controller.store import Store, retention
 from controller.store.meters import Count
 from tests.builders import at
@@ -29,6 +32,32 @@ def test_the_last_fifty_releases_stay_and_those_that_memory_names(store: Store):
     assert store.prune() == 6
     assert [number for (number,) in sql(store, "SELECT number FROM releases ORDER BY number")] == kept
     assert {step.release for step in store.steps("shop")} == set(kept)
+
+
+def bring_up(store: Store, number: int, live: int, *, spec: str, kind: str = "apply") -> None:
+    """Let a release be tried; afterwards *live* serves: itself, or another one because it failed."""
+    outcome: Outcome = "live" if live == number else "failed"
+    release = replace(a_release(number), digest=spec, kind=kind, was_live=live == number, outcome=outcome)
+    store.intend("shop", Decision(memory=a_memory(number, live=live), releases=(release,)), at())
+
+
+@pytest.mark.parametrize("between", ["failed", "restarted"])
+def test_what_a_rollback_goes_to_stays_whatever_came_since(store: Store, between: str):
+    bring_up(store, 1, 1, spec="good")
+    bring_up(store, 2, 2, spec="now")
+    for number in range(3, 64):
+        if between == "failed":
+            bring_up(store, number, 2, spec=f"bad-{number}")
+        else:
+            bring_up(store, number, number, spec="now", kind="restart")
+    store.prune()
+    memory, releases, _ = store.load("shop")
+    stored = {number for (number,) in sql(store, "SELECT number FROM releases")}
+    assert {1, *range(14, 64)} <= stored
+    assert len(stored) < 56
+    goal = find_earlier(releases, releases[memory.live or 0])
+    assert goal is not None
+    assert goal.number == 1
 
 
 def test_events_and_audit_go_by_age_and_by_count(store: Store, clock: MovedClock, monkeypatch: pytest.MonkeyPatch):
