@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from controller.clock import SystemClock
+from controller.engine.binds import Guarded, guarded_by
 from controller.engine.docker import DockerEngine
 from controller.engine.notice import Notice
 from controller.errors import ControllerError
@@ -91,6 +92,7 @@ def build_house(settings: Settings, instance: str, clock: SystemClock, store: St
         docker_host=settings.docker_host or "",
     )
     engine.on_reachable(Notice(partial(_noter(store, "engine"), "")))
+    engine.guard((*guarded_by(settings), Guarded(str(vault.base), "the apps' secret files")))
     probes = Probes(ring, clock)
     publisher = Publisher(settings.state, ring=ring)
     certificates = Certificates(settings.state / CERTIFICATES, clock, publisher.set_certificates)

@@ -14,10 +14,11 @@ from typing import Protocol
 
 from controller.api.auth import Caller
 from controller.api.problems import Problem
+from controller.engine.binds import Binds, guarded_by
+from controller.errors import Refused
 from controller.spec.model import AppSpec, Volume
 
-SOCKETS = ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock")
-"""Whoever may open one of these owns the machine."""
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 
 
 class Allowed(Protocol):
@@ -31,6 +32,14 @@ class Allowed(Protocol):
     def allow_networks(self) -> tuple[str, ...]: ...
     @property
     def docker_host(self) -> str | None: ...
+    @property
+    def state(self) -> Path: ...
+    @property
+    def db_path(self) -> Path: ...
+    @property
+    def socket(self) -> Path: ...
+    @property
+    def desired(self) -> Path: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +122,14 @@ def refuse_volume(field: str, volume: Volume, settings: Allowed) -> Iterator[Ref
         yield Refusal(field, f"{volume.source} is external: it belongs to somebody else")
     if volume.type != "bind":
         return
-    # A link inside an allowed directory must not lead out of it.
     place = Path(os.path.realpath(volume.source))
-    if reaches_socket(place, settings.docker_host):
-        yield Refusal(field, f"{volume.source} would hand over the engine's socket, which is never allowed")
-    elif not any(place.is_relative_to(os.path.realpath(allowed)) for allowed in settings.allow_binds):
+    if not any(place.is_relative_to(os.path.realpath(allowed)) for allowed in settings.allow_binds):
         yield Refusal(field, f"{volume.source} is not below any of the server's OTON_ALLOW_BINDS")
-
-
-def reaches_socket(place: Path, docker_host: str | None) -> bool:
-    """Say whether a bind of *place* holds an engine's socket."""
-    own = [docker_host.removeprefix("unix://")] if docker_host is not None and docker_host.startswith("unix://") else []
-    real = [Path(os.path.realpath(socket)) for socket in (*SOCKETS, *own)]
-    return any(socket.is_relative_to(place) for socket in (*real, *map(Path, SOCKETS)))
+        return
+    # The engine's door judges again at every create and start; here it is told before anything is stored.
+    binds = Binds(lambda: settings.docker_host or DEFAULT_ENGINE)
+    binds.guarded = guarded_by(settings)
+    try:
+        binds.refuse(volume.source)
+    except Refused as error:
+        yield Refusal(field, str(error).removeprefix("volumes: "))

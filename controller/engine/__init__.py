@@ -7,11 +7,13 @@ nothing of strategies, routes, files or history; it does one thing at a time and
     docker      the port that the loop sees       translate  a plan in Docker's words
     calls       clients, deadlines, four errors   reading    an inspection in ours
     sight       what exists now                   containers making, starting and ending them
-    networks    our network, and the way to it    addresses  who gets which
-    volumes     named ones                        images     what our releases once used
-    puller      references to image ids           progress   what an engine says while it pulls
-    events      the stream, and the pulse         streams    logs, exec and one-offs for a person
-    doctor      what a person should know         labels     how we know our own
+    networks    each app's, and the way to it     addresses  who gets which
+    subnets     where a network's addresses are   notes      small files of ours
+    volumes     named ones                        binds      the host's folders, judged
+    images      what our releases once used       puller     references to image ids
+    progress    what an engine says as it pulls   events     the stream, and the pulse
+    streams     logs, exec, one-offs for a person doctor     what a person should know
+    labels      how we know our own
 """
 
 from controller.engine.docker import DockerEngine

@@ -75,6 +75,8 @@ class Addresses:
             return
         number = int(ipaddress.ip_address(address))
         with self._lock:
+            if self._holder.get(number) == container:
+                return
             if self._free.pop(number, 0) is None or number in self._holder:
                 self._holder[number], self._since[number] = container, steady_seconds()
 

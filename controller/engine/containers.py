@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import docker.errors
 
 from controller.engine import labels
+from controller.engine.binds import Binds, binds_of, binds_of_spec
 from controller.engine.calls import Calls, Gone, explain
 from controller.engine.networks import Networks
 from controller.engine.sight import Sight
@@ -34,12 +35,15 @@ class MisplacedError(Retry):
 class Containers:
     """Every writing call about containers; touches none but our instance's."""
 
-    def __init__(self, calls: Calls, instance: str, sight: Sight, networks: Networks, volumes: Volumes) -> None:
+    def __init__(  # one argument a part
+        self, calls: Calls, instance: str, sight: Sight, *, networks: Networks, volumes: Volumes, binds: Binds
+    ) -> None:
         self._calls = calls
         self._instance = instance
         self._sight = sight
         self._networks = networks
         self._volumes = volumes
+        self._binds = binds
 
     def start(self, plan: ContainerPlan) -> str:
         """Create and start one container for *plan*, or go on with the one that was begun; return its id."""
@@ -56,7 +60,8 @@ class Containers:
         self._networks.check_extra(plan.app, plan.release.spec.networks)
         for attempt in range(1, NAMES):
             name = container_name(plan, attempt) + suffix
-            made = self._create_as(name, plan, change)
+            with self._binds.judged_beside(binds_of_spec(plan.release.spec.volumes), self._sight.listed):
+                made = self._create_as(name, plan, change)
             if made is not None:
                 return self._join_missing(plan, made)
         raise Refused(f"the names {container_name(plan)} to -{NAMES - 1} are all taken by others; remove some of them")
@@ -129,12 +134,37 @@ class Containers:
 
     def _run(self, plan: ContainerPlan, made: str) -> str:
         try:
-            self._start(made, container_name(plan))
+            with self.starting(made):
+                self._start(made, container_name(plan))
         except (Refused, MisplacedError):
             # A container that cannot start owns the name and would be taken for a replica on its way.
             self._discard(made)
             raise
         return made
+
+    @contextmanager
+    def starting(self, container: str) -> Iterator[None]:
+        """Judge what a new container binds before the block starts it, and behind it once more: then it is ended."""
+        with self._ended_if_refused(container), self._binds.judged(binds_of(self._sight.inspect(container))):
+            yield
+
+    @contextmanager
+    def _starting_again(self, seen: Mapping[str, Any]) -> Iterator[None]:
+        def others() -> list[dict[str, Any]]:
+            return [each for each in self._sight.listed() if each["Id"] != seen["Id"]]
+
+        with self._ended_if_refused(seen["Id"]), self._binds.judged_beside(binds_of(seen), others):
+            yield
+
+    @contextmanager
+    def _ended_if_refused(self, container: str) -> Iterator[None]:
+        try:
+            yield
+        except Refused:
+            # It may run already, with something of the host that it must not have.
+            with suppress(ControllerError):
+                self.kill(container)
+            raise
 
     def _start(self, container: str, name: str) -> None:
         try:
@@ -169,11 +199,12 @@ class Containers:
         if status == "paused":
             self._unpause(container, name)
         elif status != "running":
-            try:
-                self._start(container, name)
-            except MisplacedError:
-                self._move(seen)
-                self._start(container, name)
+            with self._starting_again(seen):
+                try:
+                    self._start(container, name)
+                except MisplacedError:
+                    self._move(seen)
+                    self._start(container, name)
 
     def _move(self, seen: Mapping[str, Any]) -> None:
         """Give an existing container another place on its app's network: it is kept for what is inside it."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from controller.clock import Clock, SystemClock
+from controller.engine.binds import Binds, Guarded
 from controller.engine.calls import READ_S, Calls
 from controller.engine.containers import Containers
 from controller.engine.doctor import Row, examine
@@ -40,7 +41,7 @@ class DockerEngine:
         upstream: Upstream = "auto",
         docker_host: str = "",
     ) -> None:
-        """Nothing is asked of the engine yet. *state* keeps two small files, without which nothing breaks."""
+        """Nothing is asked of the engine yet. *state* keeps small files, without which nothing breaks."""
         self.clock = clock or SystemClock()
         folder = _folder(state)
         self._calls = Calls(docker_host)
@@ -59,12 +60,22 @@ class DockerEngine:
         self._images = Images(self._calls, folder / "images" if folder else None)
         self._puller = Puller(self._calls, ring)
         self._puller.on_image = self._images.used
+        self._binds = Binds(lambda: self._calls.place)
         self._containers = Containers(
-            self._calls, instance, self._sight, self._networks, Volumes(self._calls, instance)
+            self._calls,
+            instance,
+            self._sight,
+            networks=self._networks,
+            volumes=Volumes(self._calls, instance),
+            binds=self._binds,
         )
         self._events = Events(self._calls, instance, self._sight, ring)
         self._streams = Streams(self._calls, self._sight, self._containers)
         self._events.on_resync = self._streams.sweep
+
+    def guard(self, places: Iterable[Guarded]) -> None:
+        """Give no container these places of this machine, nor what holds one, as with the engine's own socket."""
+        self._binds.guarded = tuple(places)
 
     # The port.
 

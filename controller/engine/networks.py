@@ -115,7 +115,7 @@ class Networks:
         return Place(network=network.name, address=network.addresses.take())
 
     def bind(self, app: str, container: str, address: str) -> None:
-        """Note that *container* holds *address* now or will when started again."""
+        """Note that *container* holds *address* now or will when started again; heard before changes nothing."""
         for each in self._look_up().values():
             if each.app == app:
                 each.addresses.bind(container, address)
@@ -226,6 +226,8 @@ class Networks:
             found = client.networks(filters={"label": [f"{labels.INSTANCE}={self._instance}"]})
             info = client.info() if found and self._upstream == "auto" else {}
         known = {each["Id"]: self._take_up(each, info) for each in found}
+        if known.keys() - self._books.keys():
+            self._is_settled = False  # who is on it is not known yet
         self._known = self._books = known
         return known
 
@@ -267,7 +269,10 @@ class Networks:
                         raise
                     continue  # another instance was quicker
                 self._subnets.note(subnet)
-                return self._list()[made]
+                is_settled = self._is_settled
+                network = self._list()[made]
+                self._is_settled = is_settled  # nobody is on a new one
+                return network
         raise Refused(f"no free addresses are left for a network of {app}: {self._subnets.advice()}")
 
     def _names(self, app: str) -> Iterator[str]:

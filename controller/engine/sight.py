@@ -47,6 +47,7 @@ class _Shared:
 @dataclass(frozen=True, slots=True)
 class _Kept:
     replica: Replica
+    address: str
     shown: tuple[object, ...]
     """What the list said of it when it was inspected."""
     until: float
@@ -161,6 +162,8 @@ class Sight:
             kept = self._kept.get(key)
             mark = (self._doubts.get(key, 0), self._doubted_all)
         if kept is not None and kept.shown == shown and steady_seconds() < kept.until:
+            # Told again: whoever keeps addresses may have heard of its network only since.
+            self.on_address(kept.replica.app, key, kept.address)
             return kept.replica
         try:
             with self._calls.doing(f"inspect container {key[:12]}", limit_s or READ_S) as client:
@@ -168,12 +171,13 @@ class Sight:
             replica = read_replica(seen, can_limit=self._what_it_limits())
         except Stale:
             return None
-        self.on_address(replica.app, key, used_address(seen))
+        address = used_address(seen)
+        self.on_address(replica.app, key, address)
         with self._lock:
             # An event that came while we looked may tell of something newer than what we saw.
             if mark == (self._doubts.get(key, 0), self._doubted_all):
                 until = steady_seconds() + KEEP_S * random.uniform(0.8, 1.0)  # noqa: S311
-                self._kept[key] = _Kept(replica, shown, until)
+                self._kept[key] = _Kept(replica, address, shown, until)
         return replica
 
     def _look_or_list(self, listed: Mapping[str, Any]) -> Replica | None:

@@ -252,7 +252,7 @@ class Streams:
             yield client
 
     def _attach(self, made: str, tty: bool) -> Session:
-        with self._opening("attach to a one-off") as client:
+        with self._containers.starting(made), self._opening("attach to a one-off") as client:
             channel = client.attach_socket(made, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
             with _closed_on_failure(channel._response):  # noqa: SLF001
                 client.start(made)

@@ -35,6 +35,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def a_server(**fields: Any) -> Any:
     base = {"allow_binds": (), "allow_caps": (), "allow_networks": (), "docker_host": None}
+    base |= {
+        "state": Path("/oton/s"),
+        "db_path": Path("/oton/db"),
+        "socket": Path("/oton/x"),
+        "desired": Path("/oton/d"),
+    }
     return SimpleNamespace(**(base | fields))
 
 
@@ -264,6 +270,9 @@ def test_what_the_server_allows_is_allowed_but_never_the_engines_socket(tmp_path
     assert refused(volumes=[f"{inside}/link:/x"]) == ["volumes[0]"]
     assert refused(volumes=[f"{inside}-not:/x"]) == ["volumes[0]"]
     for path in ("/var/run/docker.sock", "/var/run", "/run", "/", str(own), str(inside)):
+        assert refused(volumes=[f"{path}:/x"]) == ["volumes[0]"], path
+    server.allow_binds = ("/",)
+    for path in ("/oton", "/oton/s", "/oton/s/keys", "/oton/db", "/oton/db-wal", "/oton/x", "/oton/d", "/oton/d/a"):
         assert refused(volumes=[f"{path}:/x"]) == ["volumes[0]"], path
 
 

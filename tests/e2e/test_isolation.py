@@ -101,6 +101,32 @@ def test_a_capability_that_the_spec_asks_for_is_there(stage: Callable[..., Stage
     assert pry(container, dial=[], names=[])["raw frames"] == "yes"
 
 
+def test_a_folder_that_became_a_link_is_not_bound_again_and_the_services_own_never(
+    stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    shop, own = stage("binder", replicas=1), tmp_path / "own"
+    own.mkdir()
+    house = shop.service
+    shop.deploy("v1", volumes=[f"{house.logs}:/check", f"{own}:/own"])
+    (container,) = shop.running()
+    for source in (house.state, house.desired, house.root, "/var/run"):
+        done = shop.apply("v2", volumes=[f"{house.logs}:/check", f"{source}:/own:ro"])
+        assert done.returncode == 3, done.stderr
+        assert "which no container ever gets" in done.stderr
+        assert shop.running() == {container}
+    shop.deploy("v1", volumes=[f"{house.logs}:/check", f"{own}:/own"])
+    assert shop.running() == {container}
+    own.rmdir()
+    own.symlink_to("/")  # as a container could have done that had the folder around it
+    with engine() as client:
+        client.kill(container)
+    wait_for(lambda: "symbolic link" in house.oton("events", shop.name).stdout, 20, "it is told", look_s=0.5)
+    assert not shop.running()
+    own.unlink()
+    own.mkdir()
+    shop.wait(lambda row: row["health"] == "healthy")
+
+
 @pytest.mark.slow
 @pytest.mark.core
 def test_apps_of_a_former_version_move_to_their_own_networks_without_a_lost_request(tmp_path: Path) -> None:

@@ -410,19 +410,18 @@ def test_after_a_restart_of_ours_an_exited_containers_address_is_not_given_away(
     assert replica.address not in taken
 
 
-def test_a_freed_address_is_not_given_next(bench: Bench) -> None:
-    def address_of(container: str) -> str:
-        return str(
-            bench.client.inspect_container(container)["NetworkSettings"]["Networks"][bench.own]["IPAMConfig"][
-                "IPv4Address"
-            ]
-        )
+def test_a_freed_address_is_not_given_next(tmp_path: Any) -> None:
+    with a_bench(tmp_path) as bench:
+        first = bench.engine.start(bench.plan())
+        old = address_of(bench, first)
+        bench.engine.kill(first)
+        wait_for(lambda: bench.engine.observe(bench.app)[0].state == "exited")
+        bench.engine.remove(first)
+        bench.engine.observe_all()
+        assert address_of(bench, bench.engine.start(bench.plan())) != old
+        assert address_of(bench, bench.another().start(bench.plan(index=2))) != old
 
-    first = bench.engine.start(bench.plan())
-    old = address_of(first)
-    bench.engine.kill(first)
-    wait_for(lambda: bench.engine.observe(bench.app)[0].state == "exited")
-    bench.engine.remove(first)
-    bench.engine.observe_all()
-    assert address_of(bench.engine.start(bench.plan())) != old
-    assert address_of(bench.another().start(bench.plan(index=2))) != old
+
+def address_of(bench: Bench, container: str) -> str:
+    joined = bench.client.inspect_container(container)["NetworkSettings"]["Networks"]
+    return str(joined[bench.own]["IPAMConfig"]["IPv4Address"])
