@@ -8,6 +8,7 @@ place at the next start of the controller, before anything is open.
 
 from __future__ import annotations
 
+import calendar
 import gzip
 import json
 import os
@@ -25,14 +26,21 @@ from typing import Any, Protocol
 
 from controller.errors import Refused, Retry
 from controller.store.backup import Checked, check_backup, restore_backup
+from controller.store.numbers import FILE as NUMBERS
+from controller.store.numbers import leave_gap
 from controller.store.store import KEY_FILE
 
 FORMAT = 1
 """Version of the archive; an older one is understood, a newer one refused."""
 MANIFEST, DATABASE, STATE = "manifest.json", "database.db", "state"
+SAVED = "%Y-%m-%dT%H:%M:%SZ"
 STAGED, KEPT, LAST = "restore", "before-restore", "restored.json"
-MADE_ANEW = frozenset({"lock", "proxy", "engine", "secret-files", "recordings", STAGED, f"{STAGED}-failed", KEPT, LAST})
+MADE_ANEW = frozenset(
+    {"lock", "proxy", "engine", "secret-files", "recordings", NUMBERS, STAGED, f"{STAGED}-failed", KEPT, LAST}
+)
 """What of the state directory is another start's, another machine's, or too large."""
+GAP, GAP_EACH_S = 1000, 60
+"""How many numbers a service elsewhere may have given out since its backup: these, and one a minute of its age."""
 LARGEST_BYTES = 4 * 1024**3
 """More than this in one archive is not ours."""
 PIECE_BYTES = 1024**2
@@ -68,7 +76,7 @@ def save_archive(place: Place, database: Database, target: Path) -> Mapping[str,
             "format": FORMAT,
             "instance": place.instance,
             "version": place.version,
-            "saved": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "saved": time.strftime(SAVED, time.gmtime()),
             "schema": checked.revision,
             "apps": list(checked.apps),
         }
@@ -138,12 +146,22 @@ def apply_staged(state: Path, database: Path) -> Mapping[str, Any] | None:
     if (staged / DATABASE).exists():
         restore_backup(staged / DATABASE, database)
         (staged / DATABASE).unlink()
+        leave_gap(state / NUMBERS, GAP + age_s(manifest) // GAP_EACH_S)
     for file in sorted((staged / STATE).rglob("*")):
         if file.is_file():
             _put_in_place(file, state, file.relative_to(staged / STATE))
     (staged / MANIFEST).replace(state / LAST)
     shutil.rmtree(staged, ignore_errors=True)
     return manifest
+
+
+def age_s(manifest: Mapping[str, Any]) -> int:
+    """Return the seconds since a backup was saved; 0 where it does not say, or says the future."""
+    try:
+        saved = calendar.timegm(time.strptime(str(manifest.get("saved")), SAVED))
+    except ValueError:
+        return 0
+    return max(0, int(time.time()) - saved)
 
 
 def load_last(state: Path) -> Mapping[str, Any] | None:

@@ -54,6 +54,27 @@ def with_store(place: Place, act) -> object:  # type: ignore[no-untyped-def]
         thread.join(10)
 
 
+def test_where_the_numbers_since_the_backup_are_not_known_counting_goes_on_far_above(
+    place: Place, archive: Path, tmp_path: Path
+) -> None:
+    last = with_store(place, lambda store: store.next_change())
+    elsewhere = Place(state=tmp_path / "new", database=tmp_path / "new.db", instance=OURS, version="1")
+    elsewhere.state.mkdir(mode=0o700)
+    stage(elsewhere, archive, has_apps=False)
+    apply_staged(elsewhere.state, elsewhere.database)
+    found = with_store(elsewhere, lambda store: [store.next_change() for _ in range(2)])
+    assert found[0] > last + 900
+    assert found[1] == found[0] + 1
+    assert found[0] < 10_000, "small numbers, here too"
+
+
+def test_in_its_own_place_a_backup_gives_no_number_out_again(place: Place, archive: Path) -> None:
+    last = with_store(place, lambda store: store.next_change())
+    stage(place, archive, has_apps=True)
+    apply_staged(place.state, place.database)
+    assert with_store(place, lambda store: store.next_change()) == last + 1
+
+
 def names_in(file: Path) -> set[str]:
     with tarfile.open(file) as packed:
         return set(packed.getnames())

@@ -1,8 +1,8 @@
 """
 Numbers that only grow, also across restarts, lost databases and restored copies.
 
-Whenever the file is opened, each number is at least the wall clock's second. So what an older copy of the file
-would give out again lies behind; a clock that jumps back only means that counting goes on from the stored one.
+Each number that is given out is also noted in a file of the state directory. Whenever the database is opened,
+counting goes on from the higher of both, so that a new or an older one gives no number out again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Literal
 from sqlalchemy import select
 
 from controller.clock import Clock
+from controller.store.numbers import Numbers
 from controller.store.schema import CounterRow
 from controller.store.statements import put_row
 from controller.store.thread import StoreThread, Transaction
@@ -23,9 +24,10 @@ TOUCH_S = 5.0
 class Counters:
     """The counters, kept in memory by the store's thread and written with the transaction that takes a number."""
 
-    def __init__(self, thread: StoreThread, clock: Clock) -> None:
+    def __init__(self, thread: StoreThread, clock: Clock, numbers: Numbers) -> None:
         self._thread = thread
         self._clock = clock
+        self._numbers = numbers
         self._touches = 0
         self._touched = -TOUCH_S
         self._values: dict[str, int] = {}
@@ -35,6 +37,7 @@ class Counters:
         """Return a number greater than all before it. One taken by a transaction that fails is left out."""
         value = self._values.get(name, 0) + 1
         self._values[name] = value
+        self._numbers.write(self._values)
         tx.connection.execute(put_row(CounterRow), {"name": name, "value": value})
         return value
 
@@ -50,8 +53,9 @@ class Counters:
         tx.afterwards(lambda: setattr(self, "_touched", now))
 
     def _load(self, tx: Transaction) -> None:
-        floor = int(self._clock.now().wall)
-        for name, value in tx.connection.execute(select(CounterRow.name, CounterRow.value)):
-            self._values[name] = max(value, self._values.get(name, 0))
+        stored = {row.name: row.value for row in tx.connection.execute(select(CounterRow.name, CounterRow.value))}
+        noted = self._numbers.read()
         for name in ("change", "event"):
-            self._values[name] = max(floor, self._values.get(name, 0))
+            highest = max(stored.get(name, 0) + noted.get("gap", 0), noted.get(name, 0))
+            self._values[name] = max(highest, self._values.get(name, 0))
+        self._numbers.write(self._values)

@@ -15,6 +15,8 @@ from controller.store.events import LIMIT, Event, Events, Level
 from controller.store.fixed import FixedRoutes
 from controller.store.history import History
 from controller.store.meters import Meters
+from controller.store.numbers import FILE as NUMBERS
+from controller.store.numbers import Numbers
 from controller.store.orders import Asked, Orders
 from controller.store.retention import Retention
 from controller.store.secrets import Secrets
@@ -43,7 +45,7 @@ class Store:
 
     def __init__(self, path: Path, clock: Clock, *, state: Path | None = None) -> None:
         self._thread = StoreThread(path)
-        self._counters = Counters(self._thread, clock)
+        self._counters = Counters(self._thread, clock, Numbers((state or path.parent) / NUMBERS))
         self.secrets = Secrets(self._thread, self._counters, clock, (state or path.parent) / KEY_FILE)
         self.tokens = Tokens(self._thread, clock)
         self.fixed_routes = FixedRoutes(self._thread)

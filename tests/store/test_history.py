@@ -236,6 +236,49 @@ def test_change_numbers_grow_across_a_lost_database_and_an_old_copy(path: Path, 
             assert store.next_change() > last
 
 
+def test_numbers_are_small_and_begin_at_one(path: Path, clock: MovedClock):
+    with running(path, clock) as store:
+        assert [store.next_change() for _ in range(3)] == [1, 2, 3]
+        assert store.add_event("shop", "note", "info", "hello").id == 1
+    with running(path, clock) as store:
+        assert store.next_change() == 4, "a restart leaves nothing out"
+
+
+def test_an_older_database_goes_on_from_its_numbers(path: Path, clock: MovedClock):
+    with running(path, clock) as store:
+        sql(store, "INSERT INTO counters VALUES ('change', 1795551196)")
+    path.with_name("numbers").unlink()
+    with running(path, clock) as store:
+        assert store.next_change() == 1795551197
+    path.unlink()
+    with running(path, clock) as store:
+        assert store.next_change() == 1795551198
+
+
+@pytest.mark.parametrize("text", ["", "no numbers", "change=x", "change=9\n", "\0" * 80])
+def test_a_numbers_file_that_cannot_be_read_leaves_the_database_as_it_is(path: Path, clock: MovedClock, text: str):
+    with running(path, clock) as store:
+        last = store.next_change()
+    path.with_name("numbers").write_text(text)
+    with running(path, clock) as store:
+        assert store.next_change() in (last + 1, 10)
+        assert store.next_change() in (last + 2, 11)
+
+
+def test_a_numbers_file_that_cannot_be_written_stops_nothing(path: Path, clock: MovedClock):
+    path.with_name("numbers").mkdir()
+    with running(path, clock) as store:
+        assert [store.next_change() for _ in range(3)] == [1, 2, 3]
+
+
+def test_events_grow_across_a_lost_database(path: Path, clock: MovedClock):
+    with running(path, clock) as store:
+        last = [store.add_event("shop", "note", "info", "hello").id for _ in range(5)][-1]
+    path.unlink()
+    with running(path, clock) as store:
+        assert store.add_event("shop", "note", "info", "again").id == last + 1
+
+
 def test_text_that_is_no_text_is_kept_as_well_as_it_can_be(path: Path, clock: MovedClock):
     odd = "log \udc80\x00\ud800 end"
     memory = a_memory(tails={"id1": (odd,)}, rollout=None)

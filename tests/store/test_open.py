@@ -79,7 +79,7 @@ def test_an_odd_name_is_a_name_like_any_other(tmp_path: Path, clock: MovedClock)
     path = tmp_path / "50% off?mode=ro&x#y ü.db"
     with running(path, clock) as store:
         store.intend("shop", a_decision(), at())
-    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert {one.name for one in tmp_path.iterdir()} == {path.name, "numbers"}
 
 
 def test_a_row_that_cannot_be_read_names_its_app(path: Path, clock: MovedClock):

@@ -68,6 +68,7 @@ def test_only_its_owner_can_read_the_file(store: Store, path: Path):
     store.next_change()
     assert {one.name: one.stat().st_mode & 0o777 for one in path.parent.iterdir()} == {
         "database.db": 0o600,
+        "numbers": 0o600,
         "database.db-wal": 0o600,
     }
 
