@@ -29,10 +29,6 @@ class Refused(ControllerError):
     """A spec or an order cannot be honoured; a person has to change something."""
 
 
-class Taken(Refused):
-    """What is asked for belongs to another now; once that one lets go, the same may succeed."""
-
-
 class KeptElsewhere(Refused):
     """What was to be changed has another source, and has to be changed there."""
 

@@ -16,12 +16,11 @@ from controller.engine.docker import DockerEngine
 from controller.engine.notice import Notice
 from controller.errors import ControllerError
 from controller.fixed import Fence, Keeper, is_fixed
-from controller.fixed.own import api_entry, container_networks, own_ports
+from controller.fixed.own import API, api_entry, container_networks, own_ports
 from controller.inspection import Inspection
 from controller.intake.desired import Desired
 from controller.loop.observe import Ports
 from controller.loop.queue import Queue
-from controller.loop.together import Together
 from controller.loop.workers import Workers
 from controller.orders import Orders
 from controller.plan.situation import Decision, Situation
@@ -98,15 +97,17 @@ def build_house(settings: Settings, instance: str, clock: SystemClock, store: St
     certificates = Certificates(settings.state / CERTIFICATES, clock, publisher.set_certificates)
     certificates.load()
     fixed = Keeper(store.fixed_routes, publisher, probes, clock, lambda: _fence(settings))
+    if settings.api_host is not None:
+        publisher.reserve({settings.api_host: API})
     fixed.built_in = tuple(entry for entry in [api_entry(settings)] if entry is not None)
     sources = open_sources(settings, clock, store, publisher, ring, fixed.claims)
     desired = sources.desired
+    fixed.heirs = desired.heirs
     model = ReadModel()
-    together = Together(publisher, desired.moves_with, ring)
     ports = Ports(
         engine=engine,
         prober=probes,
-        publisher=together,
+        publisher=publisher,
         history=store,
         directory=desired,
         clock=clock,
@@ -114,7 +115,7 @@ def build_house(settings: Settings, instance: str, clock: SystemClock, store: St
         files=vault,
         tls_hosts=certificates.names if settings.tls_port else frozenset,
         counters=publisher.counters,
-        begin=together.begin,
+        heirs=desired.heirs,
         watch=_watch(model, desired),
     )
     workers = Workers(Queue(), ports, _known(store, desired, publisher, engine))

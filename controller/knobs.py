@@ -100,6 +100,11 @@ def matching(pattern: str) -> Callable[[str], str]:
     return parse
 
 
+def parse_host(text: str) -> str:
+    """Return a host name as requests are compared with it: lower case, without a final dot, an IDN in punycode."""
+    return matching(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")(text.lower().removesuffix("."))
+
+
 def list_of(parse_one: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
     """Take a comma-separated list of what *parse_one* takes; empty parts do not count."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.clock import Instant
+from controller.plan.claims import Claim
 from controller.plan.situation import Answer, Decision, Done, Memory, Order, Release, Standing
 from controller.routing.table import AppRoutes
 from controller.spec.model import Health
@@ -144,6 +145,10 @@ class Publisher(Protocol):
 
     def publish(self, app: str, routes: AppRoutes | None) -> None:
         """Make *routes* the app's entry; the same as before is success and sends nothing."""
+        ...
+
+    def foreign(self, app: str, claims: Collection[Claim]) -> frozenset[Claim]:
+        """Return those of *claims* that the app cannot have now, because another has them."""
         ...
 
     def routing(self, app: str) -> Routing:

@@ -42,6 +42,7 @@ from controller.knobs import (
     parse_capability,
     parse_cidr,
     parse_git_url,
+    parse_host,
     parse_path,
     parse_proxy_user,
     parse_subnet,
@@ -136,9 +137,7 @@ class Settings(BaseSettings):
     socket alone (default 127.0.0.1:3080).
     """
 
-    api_host: Annotated[str, knob("a host name", matching(r"[A-Za-z0-9.\-]{1,253}"))] | None = Field(
-        None, alias="OTON_API_HOST"
-    )
+    api_host: Annotated[str, knob("a host name", parse_host)] | None = Field(None, alias="OTON_API_HOST")
     """Public host name under which the proxy serves the API; unset: none."""
 
     workers: Annotated[int, knob("a whole number from 1 to 256", whole(1, 256))] = Field(

@@ -12,9 +12,12 @@ from controller.checkout.hooks import FILE as WEBHOOK_FILE
 from controller.checkout.hooks import Webhook
 from controller.clock import Clock
 from controller.intake.desired import Desired
+from controller.intake.judge import Held
 from controller.intake.looks import Ports
 from controller.intake.origin import Origin
-from controller.plan.claims import Claims, claims_of, claims_of_routes
+from controller.plan.claims import Claims, claims_in_force, claims_of, claims_of_routes
+from controller.plan.patience import is_resting, is_stuck
+from controller.plan.situation import Standing
 from controller.ports import Ring
 from controller.publisher import Publisher
 from controller.settings import Settings
@@ -41,7 +44,7 @@ def open_sources(
 ) -> Sources:
     """Return the directory of *settings*; with OTON_GIT_URL, also what keeps it at the remote's head."""
     if settings.git_url is None:
-        ports = replace(_ports(store, publisher, ring, Origin()), fixed_claims=fixed)
+        ports = replace(_ports(store, publisher, ring, Origin()), fixed_claims=fixed, reserved=_reserved(settings))
         return Sources(desired=Desired(settings.desired, clock, ports))
     remote = Remote(url=settings.git_url, key=settings.git_key, known_hosts=settings.state / KNOWN_HOSTS)
     checkout = Checkout(
@@ -59,7 +62,7 @@ def open_sources(
         source=checkout.source,
         troubles=checkout.troubles,
     )
-    ports = replace(_ports(store, publisher, ring, origin), fixed_claims=fixed)
+    ports = replace(_ports(store, publisher, ring, origin), fixed_claims=fixed, reserved=_reserved(settings))
     desired = Desired(settings.desired, clock, ports)
     checkout.listeners = Listeners(
         quiet=desired.quiet, moved=desired.wake, tell=lambda level, text: _tell(store, level, text)
@@ -69,29 +72,44 @@ def open_sources(
     return Sources(desired=desired, checkout=checkout, webhook=webhook)
 
 
+def _reserved(settings: Settings) -> Mapping[str, str]:
+    """Return the hosts that are the service's own with every path: whoever had one would be sent its tokens."""
+    return {settings.api_host: "the service's own API"} if settings.api_host else {}
+
+
 def _tell(store: Store, level: str, text: str) -> None:
     store.add_event("", "git", "warning" if level == "warning" else "info", text)
 
 
 def _ports(store: Store, publisher: Publisher, ring: Ring, origin: Origin) -> Ports:
-    def held_claims() -> Mapping[str, Claims]:
-        held: dict[str, Claims] = {}
-        for app in store.apps():
-            memory, releases, _ = store.load(app)
-            numbers = (memory.live, memory.rollout.release if memory.rollout else None)
-            specs = [releases[n].spec for n in numbers if n is not None and n in releases]
-            if specs:
-                held[app] = frozenset().union(*(claims_of(spec) for spec in specs))
-        for app, routes in publisher.table().apps.items():
-            if ":" not in app:  # a fixed entry claims under its own name
-                held.setdefault(app, claims_of_routes(routes))
-        return held
-
     return Ports(
         load_standings=store.load_standings,
         save_standing=store.save_standing,
         next_change=store.next_change,
-        held_claims=held_claims,
+        held=lambda standings: _survey(store, publisher, standings),
         ring=ring,
         origin=origin,
     )
+
+
+def _survey(store: Store, publisher: Publisher, standings: Mapping[str, Standing]) -> Held:
+    """Return what every app has by its releases and by the table, and who does not move by itself."""
+    live: dict[str, Claims] = {}
+    kept: dict[str, Claims] = {}
+    resting: set[str] = set()
+    table = publisher.table().apps
+    for app in store.apps():
+        memory, releases, _ = store.load(app)
+        numbers = (memory.live, memory.rollout.release if memory.rollout else None)
+        specs = [releases[n].spec for n in numbers if n is not None and n in releases]
+        if specs:
+            live[app] = frozenset().union(*(claims_of(spec) for spec in specs))
+        standing, serving = standings.get(app) or Standing(app=app), releases.get(memory.live or 0)
+        if is_resting(standing, memory, releases):
+            resting.add(app)
+        if serving is not None and app in table and is_stuck(standing, memory, releases):
+            kept[app] = claims_in_force(table[app]) & claims_of(serving.spec)
+    for app, routes in table.items():
+        if ":" not in app:  # a fixed entry claims under its own name
+            live.setdefault(app, claims_of_routes(routes))
+    return Held(live=live, kept=kept, resting=frozenset(resting))

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from controller.api.auth import Caller, Who, only_seen
 from controller.api.bodies import SPEC_BODY, read_spec
-from controller.api.brought import check_order, hosts_of
+from controller.api.brought import check_order, claims_had
 from controller.api.masking import mask
 from controller.api.parts import Parts
 from controller.api.problems import Problem, no_such_app
@@ -157,7 +157,7 @@ def check_upload(parts: Parts, who: Caller, app: str, data: bytes) -> None:
     """Raise the 403 where a spec asks for what its bearer may not have; one that is broken is refused elsewhere."""
     for document in parse_file(data, f"{app}.yaml").documents:
         if document.spec is not None:
-            check_spec(who, document.spec, hosts_of(parts, app), parts.settings)
+            check_spec(who, document.spec, claims_had(parts, app), parts.settings)
 
 
 def accept(accepted: Accepted) -> Change:

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from controller.api.auth import Caller
 from controller.api.parts import Parts
-from controller.api.refusals import check_spec, claimed_hosts
+from controller.api.refusals import check_spec
 from controller.plan.brought import NOTHING, find_brought
+from controller.plan.claims import Claim, Claims, claims_of
 from controller.plan.picture import Picture
 from controller.plan.situation import Order, Situation, Standing, Verb
 from controller.spec.model import AppSpec
@@ -34,7 +35,7 @@ def check_order(parts: Parts, who: Caller, app: str, verb: Verb, to: int | None 
 def check_brought(parts: Parts, who: Caller, app: str, spec: AppSpec, digest: str) -> None:
     """Raise the 403 where *who* may not bring the spec into force; what is in force already nobody brings."""
     if who.is_limited and not is_in_force(parts, app, digest):
-        check_spec(who, spec, hosts_of(parts, app), parts.settings)
+        check_spec(who, spec, claims_had(parts, app), parts.settings)
 
 
 def is_in_force(parts: Parts, app: str, digest: str) -> bool:
@@ -44,13 +45,13 @@ def is_in_force(parts: Parts, app: str, digest: str) -> bool:
     return live is not None and live.digest == digest and wanted is not None and wanted.digest == digest
 
 
-def hosts_of(parts: Parts, app: str) -> frozenset[str | None]:
-    """Return the hosts that the app has: by its spec in force, and by what serves."""
+def claims_had(parts: Parts, app: str) -> Claims:
+    """Return the hosts and paths that the app has: by its spec in force, and by what serves."""
     wanted = parts.directory.standing(app).wanted
     seen = parts.model.seen(app)
     specs = [wanted.spec] if wanted is not None else []
     specs += [seen.live.spec] if seen is not None and seen.live is not None else []
-    return frozenset(host for spec in specs for _, host in claimed_hosts(spec))
+    return frozenset[Claim]().union(*(claims_of(spec) for spec in specs))
 
 
 def situation_of(parts: Parts, app: str) -> Situation:

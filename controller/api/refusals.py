@@ -16,6 +16,8 @@ from controller.api.auth import Caller
 from controller.api.problems import Problem
 from controller.engine.binds import Binds, guarded_by
 from controller.errors import Refused
+from controller.plan.claims import Claim, Claims, claim_of
+from controller.routing.table import Rule
 from controller.spec.model import AppSpec, Volume
 
 DEFAULT_ENGINE = "unix:///var/run/docker.sock"
@@ -40,6 +42,8 @@ class Allowed(Protocol):
     def socket(self) -> Path: ...
     @property
     def desired(self) -> Path: ...
+    @property
+    def api_host(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,8 @@ class Refusal:
         return f"{self.field}: {self.reason}"
 
 
-def check_spec(who: Caller, spec: AppSpec, had: frozenset[str | None], settings: Allowed) -> None:
-    """Raise the 403 with every field that *who* may not ask for; *had* are the hosts that the app has already."""
+def check_spec(who: Caller, spec: AppSpec, had: Claims, settings: Allowed) -> None:
+    """Raise the 403 with every field that *who* may not ask for; *had* are the hosts and paths that the app has."""
     if not who.is_limited:
         return
     found = list(find_refusals(spec, had, who.hosts, settings))
@@ -66,9 +70,7 @@ def check_spec(who: Caller, spec: AppSpec, had: frozenset[str | None], settings:
         raise Problem(403, "not-allowed", f"this token may not ask for: {lines[0]}", problems=lines, fields=fields)
 
 
-def find_refusals(
-    spec: AppSpec, had: frozenset[str | None], patterns: tuple[str, ...], settings: Allowed
-) -> Iterator[Refusal]:
+def find_refusals(spec: AppSpec, had: Claims, patterns: tuple[str, ...], settings: Allowed) -> Iterator[Refusal]:
     """Yield everything that a token which is not admin may not ask for."""
     for index, volume in enumerate(spec.volumes):
         yield from refuse_volume(f"volumes[{index}]", volume, settings)
@@ -80,27 +82,37 @@ def find_refusals(
             yield Refusal(f"networks[{index}]", f"{name} is not among the server's OTON_ALLOW_NETWORKS")
     if spec.proxy.addons:
         yield Refusal("proxy.addons", "addons run inside the service and need an admin token")
-    for field, host in claimed_hosts(spec):
-        if host not in had:
-            yield from refuse_host(field, host, patterns)
+    for field, rule in claimed_rules(spec):
+        if rule.host is not None and rule.host == settings.api_host:
+            yield Refusal(field, f"{rule.host} is the service's own API, with every path")
+        elif not is_within(claim_of(rule), had):
+            yield from refuse_rule(field, rule, patterns)
 
 
-def claimed_hosts(spec: AppSpec) -> Iterator[tuple[str, str | None]]:
-    """Yield every host that a spec claims on the public side, with its field."""
+def claimed_rules(spec: AppSpec) -> Iterator[tuple[str, Rule]]:
+    """Yield every host and path that a spec claims on the public side, with its field."""
     for index, route in enumerate(spec.routes):
-        yield f"routes[{index}].host", route.host
+        yield f"routes[{index}].host", Rule(host=route.host, path=route.path)
     if spec.preview_host is not None:
-        yield "strategy.preview_host", spec.preview_host
+        yield "strategy.preview_host", Rule(host=spec.preview_host)
 
 
-def refuse_host(field: str, host: str | None, patterns: tuple[str, ...]) -> Iterator[Refusal]:
-    """Yield why a host that the app does not have yet may not be claimed."""
+def is_within(claim: Claim, had: Claims) -> bool:
+    """Say whether a claim is one of those that the app has, or lies below one."""
+    mine = (one.path for one in had if one.host == claim.host)
+    return any(claim.path == path or claim.path.startswith(f"{path}/") for path in mine)
+
+
+def refuse_rule(field: str, rule: Rule, patterns: tuple[str, ...]) -> Iterator[Refusal]:
+    """Yield why what the app does not have yet may not be claimed."""
+    host = rule.host
     if host is None:
         yield Refusal(field, "a route for any host needs an admin token")
     elif host.startswith("*."):
         yield Refusal(field, f"{host} is a wildcard and needs an admin token")
     elif not any(covers(pattern, host) for pattern in patterns):
-        yield Refusal(field, f"{host} is neither a host of this app nor among the token's --host")
+        place = f"{host}{rule.path}" if rule.path != "/" else host
+        yield Refusal(field, f"{place} is neither within this app's routes nor on one of the token's --host")
 
 
 def covers(pattern: str, host: str) -> bool:

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from controller.api.auth import Who
 from controller.api.bodies import SPEC_BODY, read_spec
-from controller.api.brought import hosts_of, situation_of
+from controller.api.brought import claims_had, situation_of
 from controller.api.parts import Parts
 from controller.api.problems import Problem
 from controller.api.refusals import check_spec
@@ -39,7 +39,7 @@ def build_router(parts: Parts) -> APIRouter:
         specs = read_good(await read_spec(request))
         for spec in specs:
             who.need("deploy", spec.name)
-            check_spec(who, spec, hosts_of(parts, spec.name), parts.settings)
+            check_spec(who, spec, claims_had(parts, spec.name), parts.settings)
         return await run_in_threadpool(lambda: [foresee(parts, spec) for spec in specs])
 
     return router

@@ -102,7 +102,18 @@ class Watch:
         if release["outcome"] == "rolling_out" or (is_going and view["target"] is not None):
             screen.show(self.app, progress_text(view))
             return self.end_waiting(view) or self.end_without_engine(view, now)
+        if release["outcome"] == "live" and view.get("missing_routes"):
+            screen.show(self.app, f"release {self.release} is live; {view['missing_routes'][0]} follows")
+            return self.end_incomplete(view)
         return self.end_release(release, view)
+
+    def end_incomplete(self, view: dict[str, Any]) -> End | None:
+        """Return the end of a release that serves without some of its routes; None while those are on their way."""
+        is_able = view["health"] == "healthy" and not view["maintenance"]
+        if is_able and "invalid" not in view["conditions"] and "suspended" not in view["conditions"]:
+            return None
+        text = f"release {self.release} is live, but another app still has {', '.join(view['missing_routes'])}"
+        return self.end(CONFLICT, text, view, release=self.release, outcome="live", hint=f"oton status {self.app}")
 
     def end_release(self, release: dict[str, Any], view: dict[str, Any]) -> End:
         """Return the end that a release's outcome means."""

@@ -14,7 +14,8 @@ import structlog
 from controller.clock import Clock
 from controller.errors import ControllerError, Refused
 from controller.fixed.targets import Fence, read_target
-from controller.plan.claims import Claims, claims_of_routes
+from controller.plan.claims import Claim, Claims, claim_of, claims_of_routes
+from controller.plan.situation import Heir
 from controller.ports import Target
 from controller.routing.table import AppRoutes, Rule, Upstream
 from controller.spec.model import Health
@@ -95,6 +96,8 @@ class Keeper:
         self._said: dict[str, str] = {}
         self.built_in: tuple[AppRoutes, ...] = ()
         """Entries of the service's own, such as the API under its public host."""
+        self.heirs: Callable[[str, Collection[Claim]], Mapping[Claim, Heir]] = lambda _entry, _claims: {}
+        """Which apps ask for what an entry has."""
 
     def run(self, stop: threading.Event) -> None:
         """Keep the entries true until *stop*."""
@@ -116,8 +119,7 @@ class Keeper:
             wanted = {entry.app: entry for entry in self.built_in}
             wanted |= {PREFIX + route.name: self._entry(route) for route in self._ledger.list()}
             for app in sorted(name for name in self._publisher.apps() if is_fixed(name) and name not in wanted):
-                self._prober.watch(app, ())
-                self._publisher.publish(app, None)
+                self._let_go(app)
             for app, entry in sorted(wanted.items()):
                 self._publish(app, entry)
 
@@ -125,9 +127,23 @@ class Keeper:
         try:
             if self._publisher.routing(app).published != entry:
                 self._publisher.publish(app, entry)
-            self._said.pop(app, None)
         except Refused as error:
             self._say(app, str(error))
+            return
+        published = self._publisher.routing(app).published
+        if published is not None and published.waiting:
+            self._say(app, f"{claim_of(published.waiting[0])} belongs to another")
+        else:
+            self._said.pop(app, None)
+
+    def _let_go(self, app: str) -> None:
+        """Take an entry out of the table, but what an app takes over only once that is ready."""
+        published = self._publisher.routing(app).published
+        rules = published.rules if published is not None else ()
+        heirs = self.heirs(app, [claim_of(rule) for rule in rules])
+        kept = tuple(replace(r, kept_for=heirs[claim_of(r)].app) for r in rules if claim_of(r) in heirs)
+        self._prober.watch(app, ())
+        self._publisher.publish(app, replace(published, rules=kept, waiting=()) if published and kept else None)
 
     def claims(self) -> Mapping[str, Claims]:
         """Return what each fixed route claims, under a name for a person."""
@@ -139,6 +155,9 @@ class Keeper:
     def add(self, route: FixedRoute, owners: Mapping[str, Claims]) -> FixedRoute:
         """Take a route; Refused with the reason where a target is not allowed, or the claim is another's."""
         mine = claims_of_routes(_bare(route))
+        reserved = {claim.host for entry in self.built_in for claim in claims_of_routes(entry)}
+        if taken := sorted(claim for claim in mine if claim.host in reserved):
+            raise Refused(f"{taken[0]} belongs to the service's own API, with every path")
         for app, theirs in sorted(owners.items()):
             if taken := sorted(mine & theirs):
                 raise Refused(f"{taken[0]} belongs to {app}")

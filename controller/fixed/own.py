@@ -10,6 +10,8 @@ from controller.routing.table import AppRoutes, Policy, Rule, Upstream
 from controller.settings import Settings
 
 ENGINE_PORTS = frozenset((2375, 2376))
+API = f"{PREFIX}api"
+"""The table's entry of the API under its public host."""
 INTERFACES = ("docker", "br-")
 """Names of the bridges on which containers are."""
 
@@ -41,14 +43,17 @@ def _dotted(word: str) -> str:
 def api_entry(settings: Settings) -> AppRoutes | None:
     """Return the entry under which the proxy serves the API; None where OTON_API_HOST is unset.
 
-    A token must not cross a network in the clear, so plain requests are turned away.
+    A token must not cross a network in the clear, so plain requests are turned away. Without an API on TCP the host
+    is still nobody else's: it answers 503.
     """
-    if settings.api_host is None or settings.api is None:
+    if settings.api_host is None:
         return None
-    address, port = settings.api
+    places = [settings.api] if settings.api is not None else []
     return AppRoutes(
-        app=f"{PREFIX}api",
+        app=API,
         rules=(Rule(host=settings.api_host),),
-        upstreams=(Upstream(id=f"{PREFIX}api/{address}:{port}", address=address, port=port, release=0),),
+        upstreams=tuple(
+            Upstream(id=f"{API}/{host}:{port}", address=host, port=port, release=0) for host, port in places
+        ),
         policy=Policy(https="redirect" if settings.tls_port else "only", timeout_s=60.0),
     )

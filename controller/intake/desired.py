@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from controller.intake.upload import Uploaded, Written, parse_upload, put_docume
 from controller.intake.watcher import Watcher
 from controller.intake.write import make_folder
 from controller.plan.claims import Claim
-from controller.plan.situation import Standing
+from controller.plan.situation import Heir, Standing
 
 FULL_S = 15.0
 """Between looks that read every byte; a tenth more or less, so that many services do not look at once."""
@@ -67,10 +67,11 @@ class Desired:
         """Return who has which claim, as of the last look."""
         return self._looks.shown.state.grants.owners
 
-    def moves_with(self, app: str) -> frozenset[str]:
-        """Return the apps that exchange claims with *app*, itself included: they take effect in one publication."""
-        together = self._looks.shown.state.grants.together
-        return next((group for group in together if app in group), frozenset({app}))
+    def heirs(self, app: str, claims: Collection[Claim]) -> Mapping[Claim, Heir]:
+        """Return for each of *claims* the other app that asks for it, by a spec in force or once *app* lets go."""
+        state = self._looks.shown.state
+        others = ((claim, [one for one in state.heirs.get(claim, ()) if one != app]) for claim in claims)
+        return {claim: Heir(found[0], found[0] in state.resting) for claim, found in others if found}
 
     def is_polling(self) -> bool:
         """Say whether changes are found by looking every second because the kernel gives no notice."""
@@ -105,7 +106,7 @@ class Desired:
         """Take the app's document out of the directory; its removal neither waits nor holds. Raises as `upload`."""
         with self._lock:
             self._looks.look(urgent=True)
-            if app not in self.standings() and app not in self._ports.held_claims():
+            if app not in self.standings() and app not in self._ports.held(self.standings()).live:
                 raise Refused(f"{app}: no such app in {printable(self._root)}")
             self._insist(lambda: self._take(app))
             self.forget_hold(app)

@@ -6,14 +6,14 @@ Knows nothing of the disk, clocks or threads; those arrive as arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from controller.intake.documents import Roll, Speaker
 from controller.intake.origin import nobody
 from controller.intake.removal import WINDOW_S, Absence, judge_absences
 from controller.intake.scan import FileProblem
-from controller.plan.claims import Claims, Grants, Holdings, claims_of, grant_claims
+from controller.plan.claims import NOTHING, Claim, Claims, Grants, Holdings, claims_of, foreign_claims, grant_claims
 from controller.plan.situation import Standing, Wanted
 from controller.spec.parse import Document
 
@@ -31,11 +31,29 @@ class State:
     problems: tuple[FileProblem, ...] = ()
     waited: Mapping[str, str] = field(default_factory=dict)
     """App -> digest of the document that waits for a claim."""
+    heirs: Mapping[Claim, tuple[str, ...]] = field(default_factory=dict)
+    """Who asks for a claim: by a spec in force, or as soon as the one app that has it lets go."""
+    resting: frozenset[str] = frozenset()
+    """Apps that do not move by themselves."""
+    is_contested: bool = False
+    """Some app has not got yet what its spec in force claims."""
 
     @property
     def homes(self) -> Mapping[str, str]:
         """Where each app was found last."""
         return {app: standing.file for app, standing in self.standings.items() if standing.file}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What apps have besides their files."""
+
+    live: Mapping[str, Claims] = field(default_factory=dict)
+    """Every app of which something runs or is under way, with what its releases claim (nothing, too)."""
+    kept: Mapping[str, Claims] = field(default_factory=dict)
+    """What apps serve that are at rest beside what their file asks, and so keep."""
+    resting: frozenset[str] = frozenset()
+    """Apps that do not move by themselves: at rest there, or at what their file asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +63,10 @@ class Facts:
     roll: Roll
     now: float
     """Steady seconds."""
-    live: Mapping[str, Claims] = field(default_factory=dict)
-    """Every app of which something runs or is under way, with what its releases claim (nothing, too)."""
+    held: Held = field(default_factory=Held)
     fixed: Mapping[str, Claims] = field(default_factory=dict)
+    reserved: Mapping[str, str] = field(default_factory=dict)
+    """Host -> who has all of it."""
     authors: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """App -> (digest, who) of its last upload."""
     source: Callable[[str], tuple[str, str]] = nobody
@@ -73,29 +92,63 @@ def judge(before: State, facts: Facts) -> State:
     absences = _judge_absences(before, facts)
     asked = {document.spec.name: document for document in _asked(before, facts.roll) if document.spec}
     patient = {app for app, document in asked.items() if before.waited.get(app) == document.digest}
-    holdings = Holdings(
-        wanted={app: claims_of(one.wanted.spec) for app, one in before.standings.items() if one.wanted},
-        live=facts.live,
-        fixed=facts.fixed,
-        owners=before.grants.owners,
-    )
     claims = {app: claims_of(document.spec) for app, document in asked.items() if document.spec}
-    grants = grant_claims(claims, holdings, patient)
-    together = grants.together or tuple(group for group in before.grants.together if not group & grants.moved)
+    grants = grant_claims(claims, _holdings(before, facts, absences), patient)
+    standings = dict(_standings(before, facts, absences, grants))
+    wanted = {app: claims_of(one.wanted.spec) for app, one in standings.items() if one.wanted}
+    heirs = _heirs(wanted, claims, grants)
     return State(
-        standings=dict(_standings(before, facts, absences, grants)),
+        standings={app: _displace(one, wanted.get(app, NOTHING), grants) for app, one in standings.items()},
         absences=absences,
-        grants=replace(grants, together=together),
+        grants=grants,
         problems=facts.roll.problems,
         waited={app: asked[app].digest for app in grants.waiting},
+        heirs=heirs,
+        resting=facts.held.resting,
+        is_contested=any(set(heirs.get(claim, ())) - {app} for app, has in facts.held.live.items() for claim in has),
     )
+
+
+def _holdings(before: State, facts: Facts, absences: Mapping[str, Absence]) -> Holdings:
+    """Return what everybody has; an app that is to be removed lets go of all, and serves on until others are ready."""
+    leaving = {app for app, absence in absences.items() if absence.over} - facts.held.kept.keys()
+    wanted = {app: claims_of(one.wanted.spec) for app, one in before.standings.items() if one.wanted}
+    return Holdings(
+        wanted={app: claims for app, claims in wanted.items() if app not in leaving},
+        live={app: claims for app, claims in facts.held.live.items() if app not in leaving},
+        fixed=facts.fixed,
+        kept=facts.held.kept,
+        reserved=facts.reserved,
+        owners=before.grants.owners,
+    )
+
+
+def _heirs(
+    wanted: Mapping[str, Claims], asked: Mapping[str, Claims], grants: Grants
+) -> Mapping[Claim, tuple[str, ...]]:
+    """Return who is to have each claim: by a spec in force, or because only one app is in the way."""
+    alone = {app for app, places in grants.waiting.items() if len({owner for _, owner in places}) == 1}
+    found: dict[Claim, list[str]] = {}
+    for some in (wanted, {app: asked[app] for app in alone}):
+        for app in sorted(some):
+            for claim in some[app]:
+                found.setdefault(claim, []).append(app)
+    return {claim: tuple(dict.fromkeys(apps)) for claim, apps in found.items()}
+
+
+def _displace(standing: Standing, claims: Claims, grants: Grants) -> Standing:
+    """Return the standing with a word on what its spec in force claims and another keeps."""
+    if standing.invalid or standing.wanted is None or standing.held:
+        return standing
+    places = foreign_claims(standing.app, claims, grants.owners)
+    return replace(standing, invalid=_say_waiting(standing.file, places)) if places else standing
 
 
 def _judge_absences(before: State, facts: Facts) -> Mapping[str, Absence]:
     known = {app for app, standing in before.standings.items() if standing.wanted or standing.gone or standing.held}
-    strangers = facts.live.keys() - before.standings.keys() - facts.roll.speakers.keys()
+    strangers = facts.held.live.keys() - before.standings.keys() - facts.roll.speakers.keys()
     found_running = {app: Absence(facts.now, held="it was found running, and no file holds it") for app in strangers}
-    known |= facts.live.keys()
+    known |= facts.held.live.keys()
     return judge_absences(
         {**found_running, **before.absences},
         present=known & facts.roll.speakers.keys(),
@@ -103,6 +156,7 @@ def _judge_absences(before: State, facts: Facts) -> Mapping[str, Absence]:
         ordered=facts.ordered,
         shaken=facts.shaken,
         now=facts.now,
+        has_newcomer=any(speaker.document for app, speaker in facts.roll.speakers.items() if app not in known),
     )
 
 
@@ -153,7 +207,10 @@ def _render_waiting(app: str, speaker: Speaker, grants: Grants) -> str:
     waiting = grants.waiting.get(app)
     if not waiting or speaker.document is None:
         return ""
+    return _say_waiting(f"{speaker.file}:{speaker.document.first_line}", waiting)
+
+
+def _say_waiting(place: str, waiting: Sequence[tuple[Claim, str]]) -> str:
     claim, owner = waiting[0]
     more = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
-    place = f"{speaker.file}:{speaker.document.first_line}"
     return f"{place}: routes: found {claim}, which {owner} has{more}; this is taken up once it is free"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -12,7 +12,7 @@ from controller.clock import Clock
 from controller.errors import ControllerError
 from controller.intake.documents import call_roll
 from controller.intake.ground import Ground
-from controller.intake.judge import Facts, State, judge, restore_state
+from controller.intake.judge import Facts, Held, State, judge, restore_state
 from controller.intake.origin import Origin
 from controller.intake.removal import next_expiry
 from controller.intake.scan import FileProblem, Look, Seen, observe_directory, printable
@@ -34,9 +34,11 @@ class Ports:
     load_standings: Callable[[], Mapping[str, Standing]]
     save_standing: Callable[[Standing, int], None]
     next_change: Callable[[], int]
-    held_claims: Callable[[], Mapping[str, Claims]]
-    """Every app of which something runs or is under way, with the claims of its live release and open rollout."""
+    held: Callable[[Mapping[str, Standing]], Held]
+    """What apps have by what runs or is under way, where they stand in the directory as given."""
     fixed_claims: Callable[[], Mapping[str, Claims]] = dict
+    reserved: Mapping[str, str] = field(default_factory=dict)
+    """Host -> who has all of it."""
     ring: Callable[[str], None] = lambda app: None
     origin: Origin = Origin()  # noqa: RUF009 - it has no state
 
@@ -108,7 +110,7 @@ class Looks:
         """Say whether nothing can have changed since the last look, so that nobody need be asked for anything."""
         shown = self.shown
         return (
-            not (self._undone or self._ordered or self._shaken or self._settled.pending or shown.state.grants.waiting)
+            not (self._undone or self._ordered or self._shaken or self._settled.pending or _waits(shown.state))
             and self._settled.files == before.files
             and (look.blind, self._change, look.root) == (self._blind, shown.looked_at, "ok")
             and next_expiry(shown.state.absences) is None
@@ -135,7 +137,12 @@ class Looks:
     def _conclude(self, look: Look, now: float) -> None:
         """Judge what counts, store it and show it: all of it or, if something fails, nothing."""
         leaving = {file for file, change in self._settled.pending.items() if change.seen is None}
-        self._adopt(judge(self.shown.state, self._facts(look, leaving, now)), look)
+        facts = self._facts(look, leaving, now)
+        before, after = self.shown.state, judge(self.shown.state, facts)
+        self._adopt(after, look)
+        for app, claims in facts.held.live.items():
+            if any(before.heirs.get(claim) != after.heirs.get(claim) for claim in claims):
+                self._ports.ring(app)  # what it lets go may have another to go to
         self._undone = False
         self._blind = look.blind
         self._ordered.clear()
@@ -155,8 +162,9 @@ class Looks:
         return Facts(
             roll=roll,
             now=now,
-            live=self._ports.held_claims(),
+            held=self._ports.held(self.shown.state.standings),
             fixed=self._ports.fixed_claims(),
+            reserved=self._ports.reserved,
             authors=self._authors,
             source=self._ports.origin.source,
             ordered=frozenset(self._ordered),
@@ -184,5 +192,10 @@ class Looks:
     def _next_look(self, now: float) -> float:
         state = self.shown.state
         moments = [self._settled.again_at, next_expiry(state.absences)]
-        moments += [now + POLL_S] if state.grants.waiting else []
+        moments += [now + POLL_S] if _waits(state) else []
         return max(0.0, min((moment - now for moment in moments if moment is not None), default=IDLE_S))
+
+
+def _waits(state: State) -> bool:
+    """Say whether something may move although no file changes."""
+    return bool(state.grants.waiting) or state.is_contested

@@ -38,15 +38,17 @@ def judge_absences(
     ordered: Collection[str],
     shaken: str,
     now: float,
+    has_newcomer: bool = False,
 ) -> Mapping[str, Absence]:
     """
     Return all absences as they stand at *now*.
 
     *present* and *absent* are the apps that had something to lose before this look; *shaken* says what is
-    wrong with the directory itself ("" if nothing is), for then nothing in it can be believed.
+    wrong with the directory itself ("" if nothing is), for then nothing in it can be believed. *has_newcomer*:
+    the directory holds an app that had nothing yet, which may have taken the place of the last one.
     """
     found = {app: _order(before.get(app) or Absence(now), app in ordered) for app in sorted(absent)}
-    reason = shaken or _accident(found, len(present), now)
+    reason = shaken or _accident(found, len(present), now, has_newcomer=has_newcomer)
     if reason:
         found = {app: _hold(absence, reason) for app, absence in found.items()}
     return {app: _expire(absence, now) for app, absence in found.items()}
@@ -61,13 +63,13 @@ def _order(absence: Absence, ordered: bool) -> Absence:
     return replace(absence, over=True, held="", ordered=True) if ordered else absence
 
 
-def _accident(found: Mapping[str, Absence], present: int, now: float) -> str:
+def _accident(found: Mapping[str, Absence], present: int, now: float, *, has_newcomer: bool) -> str:
     """Return why the absences look like a mistake; "" if they do not."""
     lately = sum(1 for absence in found.values() if not absence.ordered and now - absence.since < WINDOW_S)
     total = present + lately
     if total >= MANY and lately * 2 > total:
         return f"{lately} of {total} apps are gone within {WINDOW_S:.0f} s"
-    if not present and len(found) >= 2:
+    if not present and len(found) >= 2 and not (has_newcomer and lately <= 1):
         return "the last app is gone"
     return ""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import assert_never
 
-from controller.errors import Refused, Retry, Stale, Taken
+from controller.errors import Refused, Retry, Stale
 from controller.loop.failpoints import pass_point
 from controller.loop.handover import hand_again, hand_out
 from controller.loop.masking import mask_done
@@ -46,7 +46,7 @@ def _try(situation: Situation, operation: Operation, ports: Ports) -> Done:
         pass_point(f"before:{kind}")
         lines = _do(situation, operation, ports)
         pass_point(f"after:{kind}")
-    except (Retry, Stale, Taken) as error:
+    except (Retry, Stale) as error:
         return Done(operation, "failed", str(error))
     except Refused as error:
         return Done(operation, "failed", str(error), wait=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -11,9 +11,10 @@ from controller.clock import Clock, Instant
 from controller.errors import Retry
 from controller.loop.handover import Files, NoFiles, Secrets
 from controller.loop.masking import mask_world
+from controller.plan.claims import NOTHING, Claim, claims_of, claims_of_routes
 from controller.plan.picture import Picture
 from controller.plan.probing import candidate_of, judge_of, question_of, trial_id
-from controller.plan.situation import Decision, Release, Situation, Standing
+from controller.plan.situation import Decision, Heir, Release, Situation, Standing
 from controller.ports import Engine, History, Prober, Publisher, Target
 from controller.world.model import Replica, Traffic, World
 
@@ -43,15 +44,14 @@ class Ports:
     """Names with a certificate while TLS is served; wildcards as they are."""
     counters: Callable[[], Mapping[str, Any]] = dict
     """What all workers counted, as the publisher sums it."""
-    begin: Callable[[str], None] = lambda _app: None
-    """Told of every pass before it looks."""
+    heirs: Callable[[str, Collection[Claim]], Mapping[Claim, Heir]] = lambda _app, _claims: {}
+    """Who else asks for what an app has in the table."""
     watch: Callable[[Situation, Decision], None] = lambda _situation, _decision: None
     """Told of every pass once its intent is written, before it acts."""
 
 
 def observe(app: str, ports: Ports) -> Situation:
     """Return all that is known of *app* now; an engine that is away is part of the picture."""
-    ports.begin(app)
     memory, releases, orders = ports.history.load(app)
     standing = ports.directory.standing(app)
     now = ports.clock.now()
@@ -65,6 +65,7 @@ def observe(app: str, ports: Ports) -> Situation:
         orders=tuple(orders),
         tls_hosts=ports.tls_hosts(),
     )
+    situation = _with_claims(situation, ports)
     if _is_canary(situation):
         traffic = read_traffic(app, ports.counters())
         situation = replace(situation, world=replace(situation.world, traffic=traffic))
@@ -72,6 +73,17 @@ def observe(app: str, ports: Ports) -> Situation:
         ports.prober.watch(app, make_targets(situation, now))
         situation = replace(situation, world=replace(situation.world, verdicts=ports.prober.verdicts(app)))
     return replace(situation, world=mask_world(situation.world, partial(ports.secrets.mask, app)))
+
+
+def _with_claims(situation: Situation, ports: Ports) -> Situation:
+    """Return the situation with what others have of the app's claims, and ask for."""
+    p, app, published = Picture(situation), situation.app, situation.world.routing.published
+    wanted = situation.standing.wanted
+    specs = [release.spec for release in (p.live, p.target) if release is not None]
+    specs += [wanted.spec] if wanted is not None else []
+    has = claims_of_routes(published) if published is not None else NOTHING
+    asked = frozenset().union(*(claims_of(spec) for spec in specs))
+    return replace(situation, foreign=ports.publisher.foreign(app, asked), heirs=ports.heirs(app, has | asked))
 
 
 def _look_around(app: str, ports: Ports) -> World:

@@ -3,12 +3,12 @@ Who owns which host and path, over time.
 
 A claim belongs to the app that has it: by the spec in force, by its live release, or by a rollout under way.
 A newcomer waits until nobody has it any more. Where one look finds several apps changed, those that let go
-and those that take move together.
+and those that take move at once; in the table each claim passes when its taker is ready.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controller.routing.match import rule_host, rule_path
@@ -41,6 +41,10 @@ class Holdings:
     """By the live release and an open rollout; after a restart, by the last table."""
     fixed: Mapping[str, Claims] = field(default_factory=dict)
     """By fixed routes, under names for a person; they never let go by themselves."""
+    kept: Mapping[str, Claims] = field(default_factory=dict)
+    """By apps at rest beside what their file asks: nobody gets these before a person has moved them on."""
+    reserved: Mapping[str, str] = field(default_factory=dict)
+    """Host -> who has all of it, with every path, under a name for a person."""
     owners: Mapping[Claim, str] = field(default_factory=dict)
     """Whom the last look found as owner; empty after a restart."""
 
@@ -53,8 +57,6 @@ class Grants:
     waiting: Mapping[str, tuple[tuple[Claim, str], ...]] = field(default_factory=dict)
     """App -> the claims it waits for, each with its owner; sorted."""
     owners: Mapping[Claim, str] = field(default_factory=dict)
-    together: tuple[frozenset[str], ...] = ()
-    """Apps that hand claims to each other in this look, so that they take effect in one publication."""
 
 
 def claims_of(spec: AppSpec) -> Claims:
@@ -70,16 +72,27 @@ def claims_of_routes(routes: AppRoutes) -> Claims:
     return claims_of_rules(routes.rules)
 
 
+def claim_of(rule: Rule) -> Claim:
+    """Return the rule's host and path in the form in which they are compared."""
+    return Claim(rule_host(rule), rule_path(rule))
+
+
+def claims_in_force(routes: AppRoutes) -> Claims:
+    """Return what an entry of the table answers for a release of its own."""
+    return claims_of_rules(rule for rule in routes.rules if not rule.announced and not rule.kept_for)
+
+
 def claims_of_rules(rules: Iterable[Rule]) -> Claims:
     """Return the rules' hosts and paths in the form in which they are compared."""
-    return frozenset(Claim(rule_host(rule), rule_path(rule)) for rule in rules)
+    return frozenset(map(claim_of, rules))
 
 
 def grant_claims(asked: Mapping[str, Claims], holdings: Holdings, patient: Collection[str] = ()) -> Grants:
     """
     Return who may have what they ask for; *asked* holds the apps whose spec differs from the one in force.
 
-    No two apps are granted one claim, nobody is granted what another keeps, and nobody waits who could move.
+    No two apps are granted one claim, nobody is granted what another keeps, and nobody waits who could move. What
+    an app's spec in force claims already holds nothing of its next one up, whoever has it now.
     Those of *patient* have asked for the same in an earlier look: what another lets go only now they get once
     its release without it is live, unless each waits for the other.
     """
@@ -90,8 +103,26 @@ def grant_claims(asked: Mapping[str, Claims], holdings: Holdings, patient: Colle
         moved=frozenset(book.moved),
         waiting={app: book.obstacles(app) for app in sorted(asked.keys() - book.moved)},
         owners=book.owners(),
-        together=book.exchanges(),
     )
+
+
+def _rank_havers(holdings: Holdings) -> dict[Claim, list[str]]:
+    """Return who has each claim, the best right first."""
+    havers: dict[Claim, list[tuple[bool, bool, bool, bool, bool, str]]] = {}
+    for app in {*holdings.wanted, *holdings.live, *holdings.kept}:
+        wanted, live = holdings.wanted.get(app, NOTHING), holdings.live.get(app, NOTHING)
+        kept = holdings.kept.get(app, NOTHING)
+        for claim in wanted | live | kept:
+            lets_go = app in holdings.wanted and claim not in wanted
+            rank = (
+                claim not in kept,
+                holdings.owners.get(claim) != app,
+                lets_go,
+                claim not in live,
+                claim not in wanted,
+            )
+            havers.setdefault(claim, []).append((*rank, app))
+    return {claim: [rank[-1] for rank in sorted(ranks)] for claim, ranks in havers.items()}
 
 
 def foreign_claims(app: str, claims: Claims, owners: Mapping[Claim, str]) -> tuple[tuple[Claim, str], ...]:
@@ -100,21 +131,17 @@ def foreign_claims(app: str, claims: Claims, owners: Mapping[Claim, str]) -> tup
 
 
 class _Book:
-    """Who has which claim, ranked: fixed routes, the last owner, what is live, the first name."""
+    """Who has which claim, ranked: fixed routes, what is kept, the last owner, what is live, the first name."""
 
     def __init__(self, asked: Mapping[str, Claims], holdings: Holdings, patient: Collection[str]) -> None:
         self._asked = asked
+        self._wanted = holdings.wanted
+        self._reserved = holdings.reserved
         self._patient = frozenset(patient)
         # Those who wait for each other come last, for only they can never be served in any other way.
         self._waits_in_ring = False
         self._fixed = {claim: name for name in sorted(holdings.fixed, reverse=True) for claim in holdings.fixed[name]}
-        havers: dict[Claim, list[tuple[bool, bool, bool, str]]] = {}
-        for app in {*holdings.wanted, *holdings.live}:
-            wanted, live = holdings.wanted.get(app, NOTHING), holdings.live.get(app, NOTHING)
-            for claim in wanted | live:
-                rank = (holdings.owners.get(claim) != app, claim not in live, claim not in wanted, app)
-                havers.setdefault(claim, []).append(rank)
-        self._havers = {claim: [rank[-1] for rank in sorted(ranks)] for claim, ranks in havers.items()}
+        self._havers = _rank_havers(holdings)
         self._taken: dict[Claim, str] = {}
         self.moved: set[str] = set()
 
@@ -140,22 +167,13 @@ class _Book:
 
     def obstacles(self, app: str) -> tuple[tuple[Claim, str], ...]:
         """Return what *app* asks for and has to wait for, each with whoever has it."""
-        seen = ((claim, self._keeper(claim, (), app)) for claim in sorted(self._asked[app]))
+        seen = ((claim, self._keeper(claim, (), app)) for claim in sorted(self._new(app)))
         return tuple((claim, owner) for claim, owner in seen if owner is not None and owner != app)
-
-    def exchanges(self) -> tuple[frozenset[str], ...]:
-        """Return the groups of apps of which one takes what another lets go."""
-        links = [
-            {app, haver}
-            for app in sorted(self.moved)
-            for claim in sorted(self._asked[app])
-            for haver in self._havers.get(claim, ())
-            if haver != app and haver in self.moved and claim not in self._asked[haver]
-        ]
-        return tuple(_joined(links))
 
     def _keeper(self, claim: Claim, movers: Collection[str] = (), taker: str = "") -> str | None:
         """Return who has *claim*, as *taker* has to see it, even if *movers* get what they ask for."""
+        if claim.host in self._reserved:
+            return self._reserved[claim.host]
         if claim in self._fixed:
             return self._fixed[claim]
         for app in self._havers.get(claim, ()):
@@ -187,7 +205,10 @@ class _Book:
         return frozenset()
 
     def _is_stuck(self, app: str, movers: Collection[str]) -> bool:
-        return any(self._keeper(claim, movers, app) not in {None, app} for claim in self._asked[app])
+        return any(self._keeper(claim, movers, app) not in {None, app} for claim in self._new(app))
+
+    def _new(self, app: str) -> Claims:
+        return self._asked[app] - self._wanted.get(app, NOTHING)
 
     def _losers(self, movers: Collection[str]) -> Mapping[str, str]:
         """Return those who ask for what nobody has and an earlier name asks for too, each with that name."""
@@ -201,12 +222,3 @@ class _Book:
             for claim in sorted(self._asked[app], reverse=True)
             if first[claim] != app and self._keeper(claim, movers, app) is None
         }
-
-
-def _joined(links: Iterable[set[str]]) -> Iterator[frozenset[str]]:
-    groups: list[set[str]] = []
-    for link in links:
-        touching = [group for group in groups if group & link]
-        groups = [group for group in groups if not group & link]
-        groups.append(link.union(*touching))
-    return (frozenset(group) for group in sorted(groups, key=min))

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from controller.clock import Instant
+from controller.plan.inherit import share_claims
 from controller.plan.operations import (
     KillReplica,
     Operation,
@@ -53,6 +54,8 @@ class Course:
     because: str = ""
     """Why the routes change, if they do."""
     coming: tuple[Rule, ...] = ()
+    for_heirs: bool = False
+    """Of all rules only those stay that another app is about to take over."""
     weights: tuple[tuple[int, int], ...] = ()
     look_again_s: float | None = None
 
@@ -114,8 +117,13 @@ def _routes(p: Picture, course: Course, memory: Memory, leaving: Iterable[Replic
         weights=course.weights,
         coming=course.coming,
     )
-    is_first = p.live is None and not course.serve
-    return replace(routes, rules=tuple(map(announce, routes.rules))) if routes and is_first else routes
+    if routes is None:
+        return None
+    if course.for_heirs:
+        routes = replace(routes, rules=())
+    elif p.live is None and not course.serve:
+        routes = replace(routes, rules=tuple(map(announce, routes.rules)))
+    return share_claims(p, routes)
 
 
 def _keep_held(p: Picture, course: Course) -> tuple[Mode, float]:

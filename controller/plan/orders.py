@@ -8,8 +8,10 @@ from controller.clock import elapsed_s
 from controller.plan.begin import Start, begin, fail, idle_memory
 from controller.plan.earlier import find_earlier, is_same
 from controller.plan.operations import ResolveImage
+from controller.plan.patience import say_removal_waits, say_suspended
 from controller.plan.picture import Picture
 from controller.plan.reasons import explain
+from controller.plan.restart import plan_restart
 from controller.plan.situation import Answer, Decision, Note, Order, Pin, Release, Result, Rollout
 
 PATIENCE_S = 5.0
@@ -71,7 +73,7 @@ def _apply(p: Picture, order: Order) -> Decision | None:
     if p.s.standing.invalid or wanted is None or wanted.digest != order.digest:
         return _misplaced(p, order)
     if p.is_suspended:
-        return _turn_down(p, order, "waiting", _say_suspended(p))
+        return _turn_down(p, order, "waiting", say_suspended(p))
     if memory.pin is not None and memory.pin.digest == wanted.digest:
         pinned = f"{p.s.app} is pinned to release {memory.live} by a rollback; to lift it: oton unpin {p.s.app}"
         return _turn_down(p, order, "conflict", pinned)
@@ -227,35 +229,19 @@ def _retry(p: Picture, order: Order) -> Decision | None:
     return _with(p, order, begin(p, start))
 
 
-def _restart(p: Picture, order: Order) -> Decision:
-    live = p.live
-    if live is None:
+def _restart(p: Picture, order: Order) -> Decision | None:
+    if p.live is None and p.target is None:
         return _turn_down(p, order, "conflict", "no release serves, there is nothing to restart")
-    if p.s.memory.rollout is not None:
-        return _turn_down(p, order, "conflict", f"release {p.s.memory.rollout.release} is rolling out")
-    start = Start(
-        spec=live.spec,
-        digest=live.digest,
-        reason="restart",
-        kind="restart",
-        by=order.by,
-        image_id=live.image_id,
-        image_healthcheck=live.image_healthcheck,
-        is_restart=True,
-    )
-    return _with(p, order, begin(p, start))
-
-
-def _say_suspended(p: Picture) -> str:
-    if p.s.memory.suspended:
-        return f"{p.s.app} is suspended; it rolls out after: oton resume {p.s.app}"
-    return f"{p.s.app} is suspended by its spec; it rolls out once {p.s.standing.file} no longer says suspend: true"
+    found = plan_restart(p, order.by)
+    if isinstance(found, Release):
+        return _say(p, order, "release", release=found.number)
+    return None if found is None else _with(p, order, begin(p, found))
 
 
 def _suspend(p: Picture, order: Order) -> Decision:
     is_by_spec = p.is_suspended and not p.s.memory.suspended
     if order.verb == "resume" and is_by_spec:
-        return _turn_down(p, order, "conflict", _say_suspended(p))
+        return _turn_down(p, order, "conflict", say_suspended(p))
     memory = replace(p.s.memory, suspended=order.verb == "suspend")
     decision = Decision(memory=memory, notes=(Note(f"{order.verb} by {order.by or 'somebody'}"),))
     return _with(p, order, decision, "done")
@@ -284,6 +270,8 @@ def _delete(p: Picture, order: Order) -> Decision | None:
     if not p.s.standing.gone and p.s.standing.wanted is None and not p.s.standing.invalid and _never_ran(p):
         decision = _say(p, order, "done", "removed")  # only a file that could not be used was ever there
         return replace(decision, memory=replace(idle_memory(p.s.memory), change=decision.memory.change))
+    if p.s.standing.gone and (waits := say_removal_waits(p)):
+        return _turn_down(p, order, "waiting", waits)
     is_old = order.at is None or elapsed_s(order.at, p.s.now) > 2 * PATIENCE_S or order.at.boot != p.s.now.boot
     if not p.s.standing.gone and is_old and p.s.standing.wanted is not None:
         return _turn_down(p, order, "conflict", f"its spec is still there: {p.s.standing.file}")

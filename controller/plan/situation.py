@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from controller.clock import Instant
+from controller.plan.claims import Claim
 from controller.plan.operations import Operation
 from controller.spec.model import AppSpec
 from controller.world.model import World
@@ -231,6 +232,15 @@ class Standing:
     file: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Heir:
+    """The app that takes a claim over once it is ready."""
+
+    app: str
+    is_stuck: bool = False
+    """It is at rest beside what its file asks: without a person it does not get ready."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """Everything one decision may depend on."""
@@ -246,6 +256,10 @@ class Situation:
     """Open ones, oldest first."""
     tls_hosts: frozenset[str] = frozenset()
     """Hosts with a certificate while TLS is served; decides `https: auto` for probes."""
+    foreign: frozenset[Claim] = frozenset()
+    """What the app's releases claim and another has in the table."""
+    heirs: Mapping[Claim, Heir] = field(default_factory=dict)
+    """Who asks for what the app has in the table, by spec in force or as soon as it may."""
 
 
 @dataclass(frozen=True, slots=True)

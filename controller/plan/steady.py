@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from controller.plan.begin import idle_memory
 from controller.plan.course import Course, carry_out
+from controller.plan.inherit import heirs_of
 from controller.plan.operations import PublishRoutes
 from controller.plan.picture import Picture
 from controller.plan.situation import Answer, Decision, Note, Release
@@ -69,7 +70,12 @@ def _warm(p: Picture) -> tuple[tuple[Replica, ...], float | None]:
 
 
 def remove_app(p: Picture) -> Decision:
-    """Take the app down: routes go, requests drain, containers are removed; the counter stays."""
+    """Take the app down, once nobody takes its routes over any more: they go, requests drain, containers are removed.
+
+    The counter stays.
+    """
+    if (staying := _stay_for_heirs(p)) is not None:
+        return staying
     live = p.live or p.target
     course = Course(
         rules_of=None,
@@ -87,6 +93,28 @@ def remove_app(p: Picture) -> Decision:
     target = p.target
     ended = (replace(target, outcome="superseded", message="the app was removed", finished=p.s.now),) if target else ()
     return Decision(memory=gone, releases=ended, answers=answers, notes=(Note("the app was removed"),))
+
+
+def _stay_for_heirs(p: Picture) -> Decision | None:
+    """Serve on with what another app is about to take over; None where there is no such app, or nobody to serve."""
+    live = p.live
+    if live is None or not p.routable(p.of(live)) or not heirs_of(p):
+        return None
+    muster = p.muster(live)
+    # What a rollout has stopped must not start beside what it has started: two writers on one volume.
+    budget = None if p.s.memory.rollout is None else 0
+    filling = fill_slots(p, live, muster, f"heals release {live.number}", budget=budget)
+    course = Course(
+        rules_of=live.spec,
+        serve=p.routable(filling.serve),
+        retire=(*filling.retire, *retiring(p.others(live), "the app was removed")),
+        fill=filling.operations,
+        drain_s=live.spec.drain,
+        for_heirs=True,
+        because=f"until {', '.join(heir.app for heir in heirs_of(p))} takes over",
+        look_again_s=filling.look_again_s,
+    )
+    return carry_out(p, course, p.s.memory)
 
 
 def keep_still(p: Picture) -> Decision:

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from controller.errors import Refused, Retry
+from controller.plan.claims import Claim
 from controller.publisher.claims import ClaimIndex
 from controller.publisher.faults import Faults
 from controller.publisher.ledger import Changes, Ledger
@@ -104,17 +105,18 @@ class Publisher:
         """
         Make *changes* one version: every worker takes all of them in one step.
 
-        Raises Refused where a host and path belong to another app, or workers could not serve an entry; Retry where
-        the snapshot cannot be written. In all cases nothing has changed.
+        A host and path that another app keeps waits in the entry; what passes between apps passes in this version.
+        Raises Refused where a route cannot be read or workers could not serve an entry, Retry where the snapshot
+        cannot be written. In all cases nothing has changed.
         """
         with self._publishing:
             before = self._ledger.table.apps
-            real = {app: routes for app, routes in changes.items() if before.get(app) != routes}
-            claims = self._claims.check(real)
-            self._faults.check(real)
+            settled = self._claims.settle(changes, before)
+            real = {app: routes for app, routes in settled.items() if before.get(app) != routes}
+            self._faults.check({app: routes for app, routes in real.items() if app in changes})
             if real:
                 self._advance(self._ledger.table.version + 1, real)
-                self._claims.take(claims)
+                self._claims.take(real)
             self._ours.update(changes)
             self._faults.published(changes)
 
@@ -139,6 +141,14 @@ class Publisher:
         """Return why the app is not served as it was asked for; "" where it is."""
         with self._lock:
             return self._faults.explain(app, self._peers.rostered())
+
+    def foreign(self, app: str, claims: Collection[Claim]) -> frozenset[Claim]:
+        """Return those of *claims* that the app cannot have now."""
+        return self._claims.foreign(app, claims)
+
+    def reserve(self, hosts: Mapping[str, str]) -> None:
+        """Give each host whole, with every path, to the entry of that name, whether that is published or not."""
+        self._claims.reserved = dict(hosts)
 
     def apps(self) -> Collection[str]:
         """Return the names in the published table."""
@@ -362,7 +372,7 @@ class Publisher:
     def _enter_claims(self, apps: Mapping[str, AppRoutes]) -> None:
         for app, routes in sorted(apps.items()):
             with contextlib.suppress(Refused):  # it is published already; that cannot be undone here
-                self._claims.take(self._claims.check({app: routes}))
+                self._claims.take({app: routes})
 
     def _send_whole(self, peer: Peer) -> None:
         self._send(peer, render_line({**encode_table(self._ledger.table), "base": None}))

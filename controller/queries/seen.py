@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.plan.claims import claims_of
+from controller.plan.inherit import heirs_of
+from controller.plan.picture import Picture
 from controller.plan.situation import Memory, Release, Rollout, Situation
 from controller.routing.table import AppRoutes
 from controller.world.model import Replica, Verdict
@@ -145,7 +148,8 @@ def explain_state(seen: Seen) -> str:
     if seen.rollout is not None:
         return explain_rollout(app, seen.rollout)
     if standing.gone:
-        return "being removed"
+        heirs = ", ".join(heir.app for heir in heirs_of(Picture(seen.situation)))
+        return f"removed once {heirs} is ready, which takes its routes over" if heirs else "being removed"
     return standing.invalid or explain_rest(seen)
 
 
@@ -160,6 +164,12 @@ def explain_rollout(app: str, rollout: Rollout) -> str:
     if not rollout.waits_for:
         return ""
     return rollout.waits_for if says_it_itself else f"waiting for {rollout.waits_for}"
+
+
+def missing_routes(seen: Seen) -> list[str]:
+    """Return the hosts and paths that the release which serves claims and another app still has."""
+    live = seen.live
+    return sorted(str(claim) for claim in claims_of(live.spec) & seen.situation.foreign) if live is not None else []
 
 
 def waits_for_person(seen: Seen) -> bool:

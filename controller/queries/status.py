@@ -15,6 +15,7 @@ from controller.queries.seen import (
     explain_state,
     judge_health,
     list_conditions,
+    missing_routes,
     verdict_of,
     waits_for_person,
 )
@@ -80,6 +81,7 @@ def render_app(seen: Seen, orders: tuple[OrderLine, ...]) -> Row:
         "maintenance_message": memory.maintenance,
         "replicas_list": [render_replica(seen, one) for one in seen.situation.world.replicas if one.kind == "replica"],
         "routes": render_routes(seen.routes),
+        "missing_routes": missing_routes(seen),
     }
 
 

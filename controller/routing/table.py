@@ -46,6 +46,8 @@ class Rule:
     group: Group = "live"
     announced: bool = False
     """Of a release that does not serve yet: asked only where no other rule matches, and answered with 503."""
+    kept_for: str = ""
+    """The app that takes this over once it is ready; until then it is answered here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,8 @@ class AppRoutes:
     """Mode maintenance: what people are told. It never applies to the preview group."""
     weights: tuple[tuple[int, int], ...] = ()
     """(release, weight) pairs; empty: all ready upstreams of the group share alike."""
+    waiting: tuple[Rule, ...] = ()
+    """What the app would serve if another had not got it; in force from the version in which that one lets go."""
     policy: Policy = field(default_factory=Policy)
     fault: str = ""
     """Why the entry cannot be served as it was meant: with one, all its rules answer 503."""
@@ -262,6 +266,7 @@ _APP = {
         AppRoutes(app=""),
         {
             "rules": _many(_record(Rule, _RULE)),
+            "waiting": _many(_record(Rule, _RULE)),
             "upstreams": _many(_record(Upstream, _UPSTREAM)),
             "weights": _many(_PAIR),
             "policy": _record(Policy, _POLICY),

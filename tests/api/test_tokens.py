@@ -34,7 +34,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def a_server(**fields: Any) -> Any:
-    base = {"allow_binds": (), "allow_caps": (), "allow_networks": (), "docker_host": None}
+    base = {"allow_binds": (), "allow_caps": (), "allow_networks": (), "docker_host": None, "api_host": None}
     base |= {
         "state": Path("/oton/s"),
         "db_path": Path("/oton/db"),
@@ -226,6 +226,7 @@ REFUSED = [
     ({"routes": [{"path": "/x"}]}, "routes[0].host"),
     ({"routes": [{"host": "*.example.com"}]}, "routes[0].host"),
     ({"strategy": {"type": "blue_green", "preview_host": "bank.example.com"}}, "strategy.preview_host"),
+    ({"routes": [{"host": "api.example.com", "path": "/v1"}]}, "routes[0].host"),
 ]
 
 
@@ -295,6 +296,56 @@ def test_hosts_are_those_of_the_app_and_of_the_token(
     auth = make(stage, f"h{abs(hash((tuple(patterns), host)))}", scope="deploy", hosts=patterns)
     answer = ask(tcp, "POST", "/v1/diff", auth, content=spec(routes=[{"host": host}]))
     assert (answer.status_code == 200) is is_allowed, answer.text
+
+
+@pytest.mark.parametrize(
+    ("patterns", "route", "is_allowed"),
+    [
+        ((), {"host": "shared.test", "path": "/shop"}, True),
+        ((), {"host": "SHARED.test.", "path": "/shop/cart"}, True),
+        ((), {"host": "shared.test", "path": "/login"}, False),
+        ((), {"host": "shared.test", "path": "/"}, False),
+        ((), {"host": "shared.test", "path": "/shopping"}, False),
+        ((), {"host": "shared.test", "path": "/sh%6Fp2"}, False),
+        ((), {"host": "*.wild.test", "path": "/a/b"}, True),
+        ((), {"host": "*.wild.test", "path": "/b"}, False),
+        ((), {"host": "x.wild.test", "path": "/a"}, False),
+        ((), {"path": "/any/below"}, True),
+        ((), {"path": "/"}, False),
+        (("shared.test",), {"host": "shared.test", "path": "/login"}, True),
+        (("*.test",), {"host": "shared.test", "path": "/"}, True),
+        (("*.test", "api.test"), {"host": "api.test", "path": "/v1"}, False),
+        (("*.test",), {"host": "API.test.", "path": "/"}, False),
+        (("*.test",), {"host": "apis.test", "path": "/"}, True),
+    ],
+)
+def test_a_token_may_take_what_lies_within_its_apps_routes_and_nothing_beside_it(
+    patterns: tuple[str, ...], route: dict[str, str], is_allowed: bool
+) -> None:
+    from controller.api.refusals import find_refusals
+    from controller.plan.claims import claims_of
+    from tests.api.stage import a_spec
+
+    had = claims_of(
+        a_spec(
+            routes=[{"host": "shared.test", "path": "/shop"}, {"host": "*.wild.test", "path": "/a"}, {"path": "/any"}]
+        )
+    )
+    found = list(find_refusals(a_spec(routes=[route]), had, patterns, a_server(api_host="api.test")))
+    assert [one.field for one in found] == ([] if is_allowed else ["routes[0].host"])
+
+
+def test_the_apis_own_host_is_refused_even_to_an_app_that_has_it() -> None:
+    from controller.api.refusals import find_refusals
+    from controller.plan.claims import claims_of
+    from tests.api.stage import a_spec
+
+    spec = a_spec(routes=[{"host": "api.test", "path": "/v1"}])
+    (found,) = find_refusals(spec, claims_of(spec), ("*.test",), a_server(api_host="api.test"))
+    assert "the service's own API" in found.text
+    preview = a_spec(routes=[], strategy={"type": "blue_green", "preview_host": "api.test"})
+    (found,) = find_refusals(preview, frozenset(), ("*.test",), a_server(api_host="api.test"))
+    assert found.field == "strategy.preview_host"
 
 
 def test_a_connection_can_be_pinned_to_a_token_for_good(stage: Stage) -> None:

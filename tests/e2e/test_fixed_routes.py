@@ -127,3 +127,50 @@ def test_the_command_line_works_under_the_apis_public_host(services: Callable[..
     assert oton("status", place=f"http://{host}:{service.port}")[0] == 8
     assert service.oton("cert", "rm", host).returncode == 0
     wait_for(lambda: oton("status")[0] == 8, 20, "without its certificate nobody is let in")
+
+
+@pytest.mark.timeout(120)
+def test_no_app_gets_any_path_of_the_apis_host(services: Callable[..., Service]) -> None:
+    settings = {"OTON_API": f"127.0.0.1:{free_port()}", "OTON_API_HOST": "API.shop.test."}
+    service = services(settings=settings, start=False)
+    image = ensure_backend_image("v1")
+    routes = [{"host": "api.shop.test", "path": "/v1"}, {"host": "api.shop.test"}]
+    service.write_spec(a_spec("evil", image, routes=routes, replicas=1), "evil.yaml")
+    service.write_spec(a_spec("wild", image, routes=[{"host": "*.shop.test"}], replicas=1), "wild.yaml")
+    service.start()
+    service.wait_app("wild", lambda row: row["phase"] == "live")
+    service.wait_app("evil", lambda row: row["sync"] == "invalid" and "the service's own API has" in row["message"])
+    for host in ("api.shop.test", "API.SHOP.TEST", "api.shop.test.", "api.shop.test:80"):
+        for path in ("/v1/apps", "/", "/v1", "/x?y"):
+            answer = ask(service, host, path)
+            assert (answer.status_code, answer.headers.get("x-version")) == (403, None), (host, path)
+    assert ask(service, "blog.shop.test", "/v1").headers["x-version"] == "v1"
+    made = service.api("POST", "/v1/tokens", json={"name": "ci", "scope": "deploy", "hosts": ["*.shop.test"]})
+    headers = {"Authorization": f"Bearer {made.json()['secret']}", "Content-Type": "application/yaml"}
+    body = a_spec("evil", image, routes=[{"host": "api.shop.test", "path": "/v1/x"}], replicas=1)
+    port = settings["OTON_API"].rpartition(":")[2]
+    refused = httpx.put(f"http://127.0.0.1:{port}/v1/apps/evil/spec", content=body, headers=headers)
+    assert refused.status_code == 403
+    wish = {"name": "evil", "host": "api.shop.test", "path": "/v1", "targets": ["10.0.0.1:80"]}
+    assert service.api("POST", "/v1/routes", json=wish).status_code in (409, 422)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_fixed_route_becomes_an_app_in_one_table(services: Callable[..., Service], legacy: int) -> None:
+    service = services(settings={"OTON_ALLOW_TARGETS": f"127.0.0.1:{legacy}"})
+    wish = {"name": "legacy", "host": "old.test", "targets": [f"127.0.0.1:{legacy}"], "health_path": "/"}
+    assert service.api("POST", "/v1/routes", json=wish).status_code == 201
+    wait_for(lambda: ask(service, "old.test").status_code == 200, 20, "the legacy answers")
+    service.write_spec(a_spec("taker", ensure_backend_image("v1", START_DELAY_S="1"), host="old.test"), "taker.yaml")
+    service.wait_app("taker", lambda row: row["sync"] == "invalid")
+    assert service.api("DELETE", "/v1/routes/legacy").status_code == 200
+    answers = []
+
+    def is_taken() -> bool:
+        answers.append(ask(service, "old.test"))
+        return "x-version" in answers[-1].headers
+
+    wait_for(is_taken, 40, "the app has the host", look_s=0.005)
+    assert {answer.status_code for answer in answers} == {200}
+    wait_for(lambda: ask(service, "old.test").headers.get("x-version") == "v1", 5, "and keeps it")

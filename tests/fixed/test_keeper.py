@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import pytest
 
 from controller.errors import Refused
 from controller.fixed import Fence, Keeper
 from controller.plan.claims import Claim
+from controller.plan.situation import Heir
 from controller.ports import Target
+from controller.routing.table import AppRoutes, Rule
 from controller.store.fixed import FixedRoute
 from controller.world.model import Verdict
 from tests.loop.house import MovingClock, PromptPublisher
@@ -127,3 +130,30 @@ def test_at_rest_nothing_is_published_again(world: World) -> None:
 def test_it_claims_under_a_name_for_a_person(world: World) -> None:
     world.keeper.add(a_route(), {})
     assert world.keeper.claims() == {"fixed route legacy": frozenset({Claim("old.example.com")})}
+
+
+def test_no_path_of_the_apis_host_can_be_a_fixed_route() -> None:
+    world = World()
+    world.keeper.built_in = (AppRoutes(app="fixed:api", rules=(Rule(host="api.test"),)),)
+    for path in ("/", "/v1", "/x/y"):
+        wish = FixedRoute(name="evil", host="api.test", path=path, targets=("legacy.internal:80",))
+        with pytest.raises(Refused, match="belongs to the service's own API, with every path"):
+            world.keeper.add(wish, {})
+    assert world.keeper.add(FixedRoute(name="fine", host="*.test", targets=("legacy.internal:80",)), {}).name == "fine"
+
+
+def test_a_fixed_route_that_an_app_takes_over_answers_until_that_is_ready() -> None:
+    world = World()
+    world.keeper.add(FixedRoute(name="legacy", host="old.test", targets=("legacy.internal:80",)), {})
+    world.keeper.look()
+    world.keeper.look()
+    before = world.upstreams()
+    assert before
+    world.keeper.remove("legacy")
+    world.keeper.heirs = lambda _entry, claims: {claim: Heir("shop") for claim in claims}
+    world.keeper.look()
+    assert world.upstreams() == before
+    assert [rule.kept_for for rule in world.table.entries["fixed:legacy"].rules] == ["shop"]
+    world.table.entries["fixed:legacy"] = replace(world.table.entries["fixed:legacy"], rules=())  # it was handed over
+    world.keeper.look()
+    assert "fixed:legacy" not in world.table.entries

@@ -8,6 +8,7 @@ from pathlib import Path
 from controller.clock import Instant
 from controller.errors import Retry
 from controller.intake.desired import Desired
+from controller.intake.judge import Held
 from controller.intake.looks import Ports
 from controller.intake.origin import Origin
 from controller.plan.claims import Claims
@@ -36,7 +37,9 @@ class Memory:
         self.asked = 0
         """How often anybody asked what is live, which costs a database more than it costs us."""
         self.live: dict[str, Claims] = {}
+        self.kept: dict[str, Claims] = {}
         self.fixed: dict[str, Claims] = {}
+        self.reserved: dict[str, str] = {}
         self.rings: list[str] = []
         self.origin = Origin()
 
@@ -52,19 +55,20 @@ class Memory:
         self.change += 1
         return self.change
 
-    def held_claims(self) -> dict[str, Claims]:
+    def held(self, _standings: Mapping[str, Standing]) -> Held:
         if self.full:
             raise Retry("database is busy")
         self.asked += 1
-        return self.live
+        return Held(live=self.live, kept=self.kept, resting=frozenset(self.kept))
 
     def ports(self) -> Ports:
         return Ports(
             load_standings=lambda: dict(self.stored),
             save_standing=self.save,
             next_change=self.next_change,
-            held_claims=self.held_claims,
+            held=self.held,
             fixed_claims=lambda: self.fixed,
+            reserved=self.reserved,
             ring=self.rings.append,
             origin=self.origin,
         )

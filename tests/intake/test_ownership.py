@@ -3,6 +3,7 @@
 import pytest
 
 from controller.plan.claims import Claim, claims_of
+from controller.plan.situation import Heir
 from tests.intake.rig import Rig, a_document, several
 
 
@@ -112,7 +113,9 @@ def test_two_that_change_in_one_look_move_together(rig: Rig):
     rig.write("b.yaml", a_document("b", host="x.example"))
     rig.rest(1)
     assert (rig.invalid("a"), rig.invalid("b")) == ("", "")
-    assert rig.desired.moves_with("a") == rig.desired.moves_with("b") == {"a", "b"}
+    x, y = Claim("x.example"), Claim("y.example")
+    assert rig.desired.heirs("a", [x, y]) == {x: Heir("b")}
+    assert rig.desired.heirs("b", [x, y]) == {y: Heir("a")}
     assert rig.desired.owners() == {Claim("x.example"): "b", Claim("y.example"): "a"}
 
 
@@ -142,18 +145,80 @@ def test_preview_hosts_and_fixed_routes_claim_likewise(rig: Rig):
     assert rig.invalid("c") == ""
 
 
-def test_a_removed_app_lets_go_once_it_does_not_serve_any_more(rig: Rig):
+def test_a_removed_apps_claims_are_free_for_whoever_asks_and_it_knows_its_heir(rig: Rig):
     rig.write("z.yaml", a_document("z"))
     rig.write("a.yaml", a_document("a", host="x.example"))
     rig.look()
     go_live(rig, "a")
     rig.write("a.yaml", a_document("shop", host="x.example"))
+    rig.rest(1)
+    assert "which a has" in rig.invalid("shop"), "its file may come back"
     rig.rest(10)
     assert rig.gone() == {"a"}
+    assert rig.image("shop") == "shop:1"
+    assert rig.desired.heirs("a", [Claim("x.example")]) == {Claim("x.example"): Heir("shop")}
+
+
+def test_a_removed_app_that_is_suspended_keeps_its_claims(rig: Rig):
+    rig.write("z.yaml", a_document("z"))
+    rig.write("a.yaml", a_document("a", host="x.example"))
+    rig.look()
+    go_live(rig, "a")
+    rig.memory.kept = {"a": frozenset({Claim("x.example")})}
+    rig.write("a.yaml", a_document("shop", host="x.example"))
+    rig.rest(10)
     assert "which a has" in rig.invalid("shop")
-    del rig.memory.live["a"]
+    rig.memory.kept = {}
     rig.rest(2)
     assert rig.image("shop") == "shop:1"
+
+
+def test_a_giver_that_comes_to_rest_elsewhere_keeps_the_claim_and_the_taker_is_told(rig: Rig):
+    x, y = Claim("x.example"), Claim("y.example")
+    rig.write("a.yaml", a_document("a", host="x.example"))
+    rig.write("b.yaml", a_document("b", host="y.example"))
+    rig.look()
+    go_live(rig, "a", "b")
+    rig.write("a.yaml", a_document("a", host="z.example"))
+    rig.write("b.yaml", a_document("b", host="x.example", image="b:2"))
+    rig.rest(1)
+    assert (rig.invalid("a"), rig.invalid("b")) == ("", "")
+    rig.memory.kept = {"a": frozenset({x})}  # it failed, is suspended, or waits for a promotion
+    rig.rest(2)
+    assert (
+        rig.invalid("b")
+        == f"{rig.root}/b.yaml: routes: found x.example/, which a has; this is taken up once it is free"
+    )
+    rig.write("b.yaml", a_document("b", host="x.example", image="b:3"))
+    rig.rest(1)
+    assert rig.image("b") == "b:3", "the rest of its next spec waits for nobody"
+    rig.write("a.yaml", a_document("a", host="x.example", image="a:2"))
+    rig.rest(1)
+    assert rig.image("a") == "a:2", "what it keeps it may have back"
+    rig.memory.kept = {}
+    rig.rest(2)
+    assert "which a has" in rig.invalid("b")
+    rig.memory.rings.clear()
+    rig.write("a.yaml", a_document("a", host="z.example"))
+    rig.rest(1)
+    assert rig.invalid("b") == ""
+    assert rig.desired.heirs("a", [x, y]) == {x: Heir("b")}
+    assert "a" in rig.memory.rings
+
+
+def test_a_reserved_host_is_nobodys_on_any_path_and_however_it_is_written(rig: Rig):
+    rig.memory.reserved["api.shop.test"] = "the service's own API"
+    for number, (host, path) in enumerate(
+        [("API.shop.test.", "/v1"), ("api.shop.test", "/"), ("api.shop.test", "/x/y")]
+    ):
+        name = f"a{number}"
+        rig.write(f"{name}.yaml", f"name: {name}\nimage: x:1\nport: 80\nroutes: [{{host: {host}, path: {path}}}]\n")
+        rig.rest(1)
+        assert "which the service's own API has" in rig.invalid(name)
+        assert rig.image(name) is None
+    rig.write("p.yaml", a_document("p", host="p.example", strategy="{type: blue_green, preview_host: api.shop.test}"))
+    rig.rest(1)
+    assert "which the service's own API has" in rig.invalid("p")
 
 
 @pytest.mark.parametrize("path", ["/shop", "/shop/deep"])

@@ -345,3 +345,22 @@ def test_deletions_that_were_ordered_are_no_accident():
     assert all(one.over for one in absences.values())
     absences = judge_absences(absences, present="ef", absent="abcd", ordered="", shaken="", now=WINDOW_S / 2)
     assert not absences["d"].held
+
+
+def test_the_last_app_may_be_renamed_but_two_at_once_are_an_accident(rig: Rig):
+    paths = apps(rig, "ab")
+    paths["b"].unlink()
+    rig.rest(GRACE_S + 1)
+    assert rig.gone() == {"b"}
+    rig.clock.move(WINDOW_S)
+    rig.write("a.yaml", a_document("c"))
+    rig.rest(GRACE_S + 1)
+    assert rig.gone() == {"a", "b"}
+    rig.write("d.yaml", a_document("d"))
+    rig.rest(1)
+    for name in ("a.yaml", "d.yaml"):
+        (rig.root / name).unlink()
+    rig.write("e.yaml", a_document("e"))
+    rig.rest(GRACE_S + 1)
+    assert rig.desired.standing("c").held
+    assert rig.desired.standing("d").held

@@ -12,6 +12,7 @@ from controller.clock import Instant
 from controller.loop.handover import NoSecrets
 from controller.loop.observe import Ports
 from controller.loop.reconcile import Again, reconcile
+from controller.plan.claims import Claim
 from controller.plan.situation import Memory, Order, Release, Standing, Verb
 from controller.ports import Target
 from controller.routing.table import AppRoutes
@@ -70,6 +71,9 @@ class PromptPublisher:
         else:
             self.entries[app] = routes
         self.versions += 1
+
+    def foreign(self, app: str, claims: Collection[Claim]) -> frozenset[Claim]:
+        return frozenset()
 
     def routing(self, app: str) -> Routing:
         routes = self.entries.get(app)

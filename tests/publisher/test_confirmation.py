@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from controller.errors import Refused, Retry
+from controller.errors import Retry
 from controller.publisher import Publisher
 from tests.publisher.fakes import Bells, FakeWorker, publishing, routes, until
 
@@ -129,15 +129,17 @@ def test_a_worker_that_fell_behind_gets_the_whole_table(tmp_path):
         worker.close()
 
 
-def test_a_host_and_path_that_another_app_has_is_refused_and_nothing_changes(tmp_path):
+def test_a_host_and_path_that_another_app_has_waits_and_passes_in_one_version(tmp_path):
     with publishing(tmp_path) as publisher:
         publisher.set_roster([])
         publisher.publish("shop", routes("shop", "a", host="Example.com"))
-        with pytest.raises(Refused, match=r"blog: route example\.com/ belongs to app shop"):
-            publisher.publish("blog", routes("blog", "b", host="example.com"))
-        assert publisher.apps() == ["shop"]
-        publisher.publish_many({"shop": None, "blog": routes("blog", "b", host="example.com")})
-        assert publisher.apps() == ["blog"]
+        publisher.publish("blog", routes("blog", "b", host="example.com"))
+        assert publisher.table().apps["blog"].rules == ()
+        assert [rule.host for rule in publisher.table().apps["blog"].waiting] == ["example.com"]
+        version = publisher.table().version
+        publisher.publish("shop", None)
+        assert publisher.table().version == version + 1
+        assert publisher.table().apps == {"blog": routes("blog", "b", host="example.com")}
 
 
 def test_a_worker_that_owes_its_confirmation_for_two_seconds_is_killed_and_one_that_answers_is_not(tmp_path):

@@ -44,7 +44,11 @@ FULL_POLICY = Policy(
 )
 FULL = AppRoutes(
     app="shop",
-    rules=(Rule(host="shop.example.com", path="/a", strip=True), Rule(host=None, group="preview")),
+    rules=(
+        Rule(host="shop.example.com", path="/a", strip=True, kept_for="blog"),
+        Rule(host=None, group="preview", announced=True),
+    ),
+    waiting=(Rule(host="blog.example.com", path="/b"),),
     upstreams=(
         Upstream(id="c1", address="10.1.0.2", port=8000, release=3),
         Upstream(id="c2", address="10.1.0.3", port=8000, release=2, group="preview", state="draining", until=12.5),
