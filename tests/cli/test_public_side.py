@@ -177,7 +177,7 @@ def test_a_fixed_route_stands_in_the_table_and_explains_itself(stage: Stage, oto
         ({"path": "files"}, "path"),
         ({"name": "api"}, "the service's own"),
         ({"name": "a name"}, "name"),
-        ({"host": "api.example.com"}, "belongs to the service's own api"),
+        ({"host": "api.example.com"}, "belongs to the service's own API, with every path"),
         ({"host": "mine.example.com"}, "belongs to app mine"),
         ({"host": "first.example.com"}, "belongs to fixed route first"),
         ({"colour": "red"}, "colour"),

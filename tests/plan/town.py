@@ -148,7 +148,7 @@ class Town:
         if len(owners) != len(set(owners)):
             self._break("two apps have one claim")
         for name, entry in before.items():
-            for claim in sorted(served_by(entry)):
+            for claim in sorted(served_by(entry) if self._has_ready(name, entry) else ()):
                 after = {app: e for app, e in self.table.items() if claim in claims_of_routes(e)}
                 owner = next(iter(after), None)
                 if owner == name or (owner is not None and claim in served_by(after[owner])):
@@ -156,6 +156,11 @@ class Town:
                 if owner is None and not self.heirs(name, frozenset({claim})):
                     continue  # nobody asks for what it lets go
                 self._break(f"{claim} was answered by {name}; {owner} has it now and answers nothing ({publisher})")
+
+    def _has_ready(self, app: str, entry: AppRoutes) -> bool:
+        """Say whether one of those that the table names still runs: what was killed answers nobody."""
+        running = {r.id for r in self.apps[app].replicas if r.state == "running"} if app in self.apps else set()
+        return any(u.id in running and u.state == "ready" for u in entry.upstreams)
 
     def _break(self, law: str) -> None:
         lines = [f"{app}: {entry}" for app, entry in sorted(self.table.items())]
