@@ -29,7 +29,7 @@ class Answering(Passage):
         if self.detour is not None and status == 502 and self._meet_trouble(answer):
             return
         if status == 101:
-            self._open_tunnel(answer, body)
+            self._open_tunnel(answer)
             return
         if status == 404 and self.app.door.access.assets and self._ask_old(last):
             return
@@ -113,8 +113,7 @@ class Answering(Passage):
         link, pool = self.link, self.pool
         self.link = None
         if link is not None and pool is not None:
-            if link.paused:
-                link.resume()
+            link.resume()
             if self.body_done:
                 link.home.release(link, now)
             else:
@@ -139,7 +138,7 @@ class Answering(Passage):
 
     # WebSockets and old assets.
 
-    def _open_tunnel(self, answer: Answer, rest: bytes) -> None:
+    def _open_tunnel(self, answer: Answer) -> None:
         link = self.link
         if link is None:
             return
@@ -150,11 +149,11 @@ class Answering(Passage):
         self.client.write(b"\r\n".join(lines) + b"\r\n\r\n")
         idle_s = self.app.routes.policy.idle_s or self.core.limits.stream_idle_s
         self.tunnel = Tunnel(self, self.client, link, idle_s, self.core)
-        early = self.client.become_tunnel(self.tunnel)
         link.tunnel(self.tunnel.upward)
-        self.tunnel.begin(early, rest)
+        self.tunnel.begin()
         if self._leave is not None:
             self.tunnel.leave(*self._leave)
+        self.client.become_tunnel(self.tunnel)
 
     def tunnel_ended(self, why: str, bytes_in: int, bytes_out: int) -> None:
         """Both sides of the tunnel are closed, or closing."""

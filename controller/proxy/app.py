@@ -16,6 +16,7 @@ from controller.proxy.meter import Meter
 from controller.proxy.pool import Pool
 from controller.proxy.replies import AnswerReader
 from controller.proxy.tallies import Tallies
+from controller.proxy.turns import REQUEST, Turns
 from controller.routing.access import Access, compile_policy
 from controller.routing.choose import Draw, Shares, sticky_index, sticky_value
 from controller.routing.table import AppRoutes, Group, Policy, Upstream
@@ -51,6 +52,7 @@ class Shop:
     reader: AnswerReader
     around: Surroundings
     report: Callable[[dict[str, Any]], None]
+    turns: Turns
     warm: set[Pool] = field(default_factory=set)
     """Upstreams with unused connections."""
     flying: set[App] = field(default_factory=set)
@@ -79,6 +81,9 @@ class App:
         self.budget = Budget(shop.limits)
         self.held: deque[Held] = deque()
         self.held_bytes = 0
+        self._going = 0
+        """How many at the head of the queue wait for nothing but their turn of the loop."""
+        self._releasing = False
         self.marks: dict[str, int | str] = {}
         """What a cookie may say now, and what it stands for; empty where clients are not kept anywhere."""
         self._key = ""
@@ -139,22 +144,41 @@ class App:
             self.detour = None
         else:
             shop = self.shop
-            self.detour = Detour(self.name, shop.limits, shop.reader, shop.warm, shop.report)
+            self.detour = Detour(self.name, shop.limits, shop.reader, shop.warm, shop.turns, shop.report)
 
     def release_held(self) -> None:
-        """Let what waits look at the table again, in order; those that must wait on queue up anew."""
-        waiting, self.held = self.held, deque()
-        released = []
-        for held in waiting:
-            if self.routes.mode == "hold" and not held.has_moved():
-                self.held.append(held)
-            else:
-                released.append(held)
-                self.held_bytes -= held.held_bytes
+        """Let what waits look at the table again, in order; those that must wait on stay in the queue."""
+        going = [held for held in self.held if self.routes.mode != "hold" or held.has_moved()]
+        self._going = len(going)
+        if going:
+            stay = [] if len(going) == len(self.held) else [held for held in self.held if held not in going]
+            self.held = deque((*going, *stay))
+        if not self._releasing:
+            self._release_some()
+
+    def _release_some(self) -> None:
+        """Let those at the head of the queue go on; of many, a few in each turn of the loop."""
+        turns = self.shop.turns
+        turns.begin()
+        while self._going and turns.left > 0:
+            turns.left -= REQUEST
+            self._going -= 1
+            held = self.held.popleft()
+            self.held_bytes -= held.held_bytes
+            held.go_on()
+        self._releasing = self._going > 0
+        if self._releasing:
+            turns.wait(self._release_some)
         if not self.held:
             self.shop.holding.discard(self)
-        for held in released:
-            held.go_on()
+
+    def forget_held(self, held: Held) -> None:
+        """Take a request that waits no longer out of the queue."""
+        if held in self.held:
+            place = self.held.index(held)
+            del self.held[place]
+            self._going -= place < self._going
+            self.held_bytes -= held.held_bytes
 
     def _place(self, wanted: Mapping[str, Upstream], now: float, steady: float) -> list[Callable[[], None]]:
         """Give every upstream its state; return what has to be told to what is open on them."""
@@ -169,7 +193,8 @@ class App:
         for name, upstream in wanted.items():
             found = self._pools.get(name)
             if found is None:
-                found = self._pools[name] = Pool(upstream, self.shop.limits, self.shop.reader, self.shop.warm)
+                shop = self.shop
+                found = self._pools[name] = Pool(upstream, shop.limits, shop.reader, shop.warm, shop.turns)
                 found.leaving = upstream.state in ("draining", "gone")
             else:
                 steps.append(partial(self._move, found, found.upstream, upstream, now, steady))

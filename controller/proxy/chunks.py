@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from typing import Protocol
 
 from controller.proxy.framing import FIELD_BLOCK, BadMessage
 
@@ -19,8 +21,20 @@ def render_chunk(data: bytes, last: bool) -> bytes:
     return b"%x\r\n%b\r\n%b" % (len(data), data, b"0\r\n\r\n" if last else b"")
 
 
+class Piece(Protocol):
+    """How much may be worked off at once."""
+
+    left: float
+
+
+class Everything:
+    """No bound, for who has nobody to keep waiting."""
+
+    left = math.inf
+
+
 class ChunkReader:
-    """Reads a chunked body; `feed` returns the payload so far, `done` and `rest` say where it ended."""
+    """Reads a chunked body; `feed` returns the payload so far, `done` and `rest` say where it ended or has to wait."""
 
     __slots__ = ("_left", "_line", "_trailers", "done", "rest")
 
@@ -31,9 +45,11 @@ class ChunkReader:
         self._trailers = 0
         self.done = False
         self.rest = b""
+        """What follows the body; before its end, what has to wait for the next piece."""
 
-    def feed(self, data: bytes) -> bytes:
-        """Return the payload in *data*; raises BadMessage where it is not exactly chunked."""
+    def feed(self, data: bytes, piece: Piece) -> bytes:
+        """Return the payload in *data*, as far as *piece* lasts; raises BadMessage where it is not exactly chunked."""
+        self.rest = b""
         if self._line:
             data = self._line + data
             self._line = b""
@@ -42,13 +58,17 @@ class ChunkReader:
         size = len(data)
         while at < size:
             if self._left > 0:
-                piece = data[at : at + self._left]
-                pieces.append(piece)
-                at += len(piece)
-                self._left -= len(piece)
+                payload = data[at : at + self._left]
+                pieces.append(payload)
+                at += len(payload)
+                self._left -= len(payload)
                 if self._left == 0:
                     self._left = _AT_END
                 continue
+            if piece.left <= 0:
+                self.rest = data[at:]
+                break
+            piece.left -= 1
             at = self._read_line(data, at)
             if self.done or at < 0:
                 break

@@ -22,6 +22,7 @@ from controller.proxy.replies import AnswerReader
 from controller.proxy.stream import when_to_end
 from controller.proxy.tallies import Tallies
 from controller.proxy.tls import Keyring
+from controller.proxy.turns import Turns
 from controller.proxy.wheel import NEVER, Wheel
 from controller.routing.choose import Draw
 from controller.routing.entries import explain
@@ -80,6 +81,7 @@ class Core:
         self.log_query = log_query
         self.meter = Meter()
         self.wheel = Wheel()
+        self.turns = Turns()
         rated = len(shared) // 4 * 3 if shared is not None else 0
         self.tallies = Tallies(shared[rated:], worker) if shared is not None else None
         """Counts across workers; None: there is no memory that they share."""
@@ -87,9 +89,8 @@ class Core:
         self.passwords = Passwords()
         self.keyring = Keyring()
         self._tls_port = tls_port
-        self.shop = Shop(
-            limits, self.meter, Draw(worker + os.getpid()), AnswerReader(limits.answer_header_count), self, report
-        )
+        answers, draw = AnswerReader(limits.answer_header_count), Draw(worker + os.getpid())
+        self.shop = Shop(limits, self.meter, draw, answers, self, report, self.turns)
         self.shop.tallies = self.tallies
         self.live = Live(Table(), compile_table(Table()), {})
         self.faults: dict[str, str] = {}

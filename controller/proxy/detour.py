@@ -16,6 +16,7 @@ from controller.proxy.limits import Limits
 from controller.proxy.link import Link
 from controller.proxy.pool import Pool
 from controller.proxy.replies import Answer, AnswerReader
+from controller.proxy.turns import Turns
 from controller.routing.access import UPSTREAM
 from controller.routing.table import Upstream
 
@@ -45,9 +46,10 @@ class Detour(Pool):
         limits: Limits,
         reader: AnswerReader,
         warm: set[Pool],
+        turns: Turns,
         report: Callable[[dict[str, Any]], None],
     ) -> None:
-        super().__init__(Upstream(id=f"inspector of {app}", address="", port=0, release=0), limits, reader, warm)
+        super().__init__(Upstream(id=f"inspector of {app}", address="", port=0, release=0), limits, reader, warm, turns)
         self._app = app
         self._report = report
         self._told = -_TELL_S

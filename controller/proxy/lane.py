@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import struct
 from time import monotonic
 
 from controller.proxy.accesslog import render_refusal
@@ -14,12 +11,12 @@ from controller.proxy.core import Core
 from controller.proxy.exchange import Exchange
 from controller.proxy.framing import BadMessage
 from controller.proxy.heads import Head
-from controller.proxy.tls import Certificate, certificate_of
+from controller.proxy.peer import ReaderPace, plain_address, render_forwarded, reset_on_close
+from controller.proxy.tls import Certificate, Handshake, certificate_of
 from controller.proxy.tunnel import Tunnel
+from controller.proxy.turns import HEAD_BYTES, REQUEST, Inlet
 from controller.proxy.wheel import NEVER
 from controller.routing.match import BadTarget
-
-_RESET = struct.pack("ii", 1, 0)
 
 
 class Client(asyncio.Protocol):
@@ -37,16 +34,17 @@ class Client(asyncio.Protocol):
         self.trusted = False
         self.closing = False
         self._transport: asyncio.Transport = None  # type: ignore[assignment]
+        self._inlet: Inlet = None  # type: ignore[assignment]
+        self._pace: ReaderPace = None  # type: ignore[assignment]
+        self._records: Handshake | None = None
         self._buffer = b""
+        """What has come and is not worked off."""
         self._exchange: Exchange | None = None
         self._tunnel: Tunnel | None = None
         self._counted = False
-        self._stopped = False
-        self._full = False
-        self._unread = 0
-        self._reader_due = NEVER
-        self._pumping = False
-        self._lingering = False
+        self._working = False
+        self._parted = False
+        """The last answer was given: nothing more that comes is read as a request."""
         self._eof = False
         self._head_due = NEVER
         self._certificate: Certificate | None = None
@@ -57,16 +55,18 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         limits = self.core.limits
-        self.address = _plain_address(transport.get_extra_info("peername"))
-        scheme, tail = b"https" if self.tls else b"http", b"X-Forwarded-Port: %d\r\n" % self.port
-        self.forwarded = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (self.address.encode(), scheme) + tail
+        self.address = plain_address(transport.get_extra_info("peername"))
+        self.forwarded = render_forwarded(self.address, self.port, tls=self.tls)
         self._transport.set_write_buffer_limits(high=limits.buffer_bytes)
+        self._inlet = Inlet(self._transport, self.core.turns, self._work)
+        self._pace = ReaderPace(self._transport, limits)
         if not self.core.arrived(self, self.address):
             self._transport.abort()
             return
         self._counted = True
         if self.tls:
-            self._certificate = certificate_of(transport.get_extra_info("ssl_object"))
+            self._records = transport.get_extra_info("ssl_object")
+            self._certificate = certificate_of(self._records)
         self.trusted = self.core.is_trusted(self.address)
         self._head_due = monotonic() + limits.header_s
         self.core.wheel.arm(self, self._head_due)
@@ -86,45 +86,42 @@ class Client(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._eof = True
-        exchange = self._exchange
-        if self.tls or self._tunnel is not None or exchange is None or self._lingering:
+        if self.tls or self._tunnel is not None or self._parted:
             return False
-        return exchange.half_closed()
+        if self._exchange is None:
+            return self._inlet.waits or self._pace.full  # what has come is still worked off
+        return self._exchange.half_closed()
 
     def pause_writing(self) -> None:
-        self._full = True
-        self._unread = self._transport.get_write_buffer_size()
-        self._reader_due = monotonic() + self.core.limits.reader_window_s
+        self._pace.begin(monotonic())
+        self._await_reader()
+
+    def _await_reader(self) -> None:
+        """Let nothing more be sent before the client has read, or its time is over."""
+        due = self._pace.due
         if self._tunnel is not None:
-            self._tunnel.pause(self._reader_due)
+            self._tunnel.pause(due)
         elif self._exchange is not None:
-            self._exchange.pause_answer(self._reader_due)
+            self._exchange.pause_answer(due)
         else:
-            self.core.wheel.arm(self, min(self.due, self._reader_due))
+            self.core.wheel.arm(self, min(self.due, due))
 
     def resume_writing(self) -> None:
-        self._full = False
+        self._pace.full = False
         if self._tunnel is not None:
             self._tunnel.resume()
         elif self._exchange is not None:
             self._exchange.resume_answer()
         else:
-            self._pump(self._buffer)
+            self._work()
 
     def data_received(self, data: bytes) -> None:
-        exchange = self._exchange
-        if exchange is None:
-            if self._lingering:
-                return
-            self._pump(self._buffer + data if self._buffer else data)
-        elif self._tunnel is not None:
-            self._tunnel.from_client(data)
-        elif exchange.body_done:
-            # A pipelined request: it waits, and so does everything after it.
-            self._buffer += data
-            self.stop_reading()
-        else:
-            self._buffer = exchange.take_body(data)
+        if not self._parted:
+            self._buffer = self._buffer + data if self._buffer else data
+            if not self._inlet.waits:
+                self._work()
+        if self._records is not None and self._records.is_spent():
+            self._inlet.wait()
 
     # What an exchange asks.
 
@@ -134,24 +131,20 @@ class Client(asyncio.Protocol):
 
     def stop_reading(self) -> None:
         """Read no more until `start_reading`."""
-        if not self._stopped:
-            self._stopped = True
-            self._transport.pause_reading()
+        self._inlet.stop()
 
     def start_reading(self) -> None:
         """Read again."""
-        if self._stopped:
-            self._stopped = False
-            self._transport.resume_reading()
+        self._inlet.start()
 
     def is_stopped(self) -> bool:
         """Say whether reading is stopped."""
-        return self._stopped
+        return self._inlet.stopped
 
     def finished(self, now: float) -> None:
         """The exchange is over: take the next request, or close."""
         exchange, self._exchange = self._exchange, None
-        if self.closing or self._eof:
+        if self.closing or (self._eof and not self._buffer):
             self._part(clean=(exchange is None or exchange.body_done) and not self._buffer)
             return
         self._head_due = NEVER
@@ -160,15 +153,14 @@ class Client(asyncio.Protocol):
             self.core.wheel.arm(self, due)
         else:
             self.due = due
-        if not self._pumping and (self._buffer or self._stopped):
-            self._pump(self._buffer)
+        if self._buffer or self._inlet.stopped:
+            self._work()
 
-    def become_tunnel(self, tunnel: Tunnel) -> bytes:
-        """Hand every byte from now on to *tunnel*; returns what had arrived already."""
+    def become_tunnel(self, tunnel: Tunnel) -> None:
+        """Hand every byte from now on to *tunnel*, and what had arrived already."""
         self._tunnel = tunnel
-        early, self._buffer = self._buffer, b""
         self.start_reading()
-        return early
+        self._work()
 
     def close(self) -> None:
         """Close once what was written has been sent."""
@@ -178,17 +170,15 @@ class Client(asyncio.Protocol):
 
     def cut(self) -> None:
         """Reset the connection, so that nobody takes a cut answer for a whole one."""
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None and not self.tls:
-            with contextlib.suppress(OSError):  # it is closed already
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if not self.tls:
+            reset_on_close(self._transport)
         self._transport.abort()
 
     def retire(self) -> None:
         """Take no further request after the present one, or after the one that may be on its way now."""
         # Not `closing`: an answer whose head has gone out promised the client one more request, and that one's answer
         # says that it was the last.
-        if self._exchange is None and not self._lingering:
+        if self._exchange is None and not self._parted:
             self.core.wheel.arm(self, min(self.due, monotonic() + _RETIRE_IDLE_S))
 
     def end_stream(self) -> None:
@@ -198,30 +188,21 @@ class Client(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """A deadline passed."""
-        if self._full and now >= self._reader_due:
+        if self._pace.full and now >= self._pace.due:
             self._check_reader(now)
         elif self._exchange is not None:
             if self._transport.is_closing():
                 self._transport.abort()
             else:
                 self._exchange.expire(now)
-        elif self._lingering or self._transport.is_closing() or not self._buffer:
+        elif self._parted or self._transport.is_closing() or not self._buffer:
             self._transport.abort()
         else:
             self._refuse(BadMessage("headers took too long", 408), self._buffer)
 
     def _check_reader(self, now: float) -> None:
-        limits = self.core.limits
-        unread = self._transport.get_write_buffer_size()
-        if self._unread - unread >= limits.body_bytes_per_s * limits.reader_window_s:
-            self._unread = unread
-            self._reader_due = now + limits.reader_window_s
-            if self._tunnel is not None:
-                self._tunnel.pause(self._reader_due)
-            elif self._exchange is not None:
-                self._exchange.pause_answer(self._reader_due)
-            else:
-                self.core.wheel.arm(self, self._reader_due)
+        if self._pace.keeps_up(now):
+            self._await_reader()
         elif self._exchange is not None:
             self._exchange.cut("client does not read")
         else:
@@ -229,46 +210,81 @@ class Client(asyncio.Protocol):
 
     # Requests.
 
-    def _pump(self, data: bytes) -> None:
-        """Begin requests while there are whole heads and no answer is open; the rest of *data* waits."""
-        self._pumping = True
-        while data and self._exchange is None and not (self._full or self._lingering):
-            if data.startswith(b"\r\n"):
-                data = data[2:]  # what old clients leave behind a body; one is enough
-            try:
-                head = self.core.heads.read(data)
-                if head is None:
-                    break
-                data = self._begin(head, data)
-            except (BadMessage, BadTarget) as error:
-                refused, data = data, b""
-                self._refuse(error, refused)
-        self._pumping = False
-        self._buffer = data
-        if data and self._exchange is None:
-            self._wait_for_head()
-        if self._stopped and self._exchange is None and not self._full:
-            self.start_reading()
+    def _work(self) -> None:
+        """Work off what has come until it waits for an answer, for more bytes, or for the next turn of the loop."""
+        if self._working or self._inlet.waits:
+            return
+        self._working = True
+        turns = self.core.turns
+        turns.begin()
+        while self._buffer and self._step():
+            if turns.left <= 0 and self._buffer:
+                self._inlet.wait()
+                break
+        self._working = False
+        if not self._inlet.waits:
+            self._look_ahead()
 
-    def _begin(self, head: Head, data: bytes) -> bytes:
-        """Begin the request whose head is read; return what does not belong to it."""
+    def _step(self) -> bool:
+        """Take the next thing off what has come; False where it has to wait."""
+        exchange = self._exchange
+        if self._tunnel is not None:
+            self._buffer = self._tunnel.from_client(self._buffer)
+        elif exchange is None:
+            return not (self._pace.full or self._parted) and self._take_request()
+        elif exchange.body_done:
+            # A pipelined request: it waits, and so does everything after it.
+            self.stop_reading()
+            return False
+        else:
+            self._buffer = exchange.take_body(self._buffer)
+        return True
+
+    def _take_request(self) -> bool:
+        """Begin the next request if its head is whole."""
+        try:
+            if self._buffer.startswith(b"\r\n"):
+                self._buffer = self._buffer[2:]  # what old clients leave behind a body; one is enough
+            head = self.core.heads.read(self._buffer)
+            if head is None:
+                return False
+            self._begin(head)
+        except (BadMessage, BadTarget) as error:
+            self._refuse(error, self._buffer)
+        return True
+
+    def _look_ahead(self) -> None:
+        """Say how this goes on where what has come is worked off."""
+        exchange = self._exchange
+        if self._eof and not self._parted and self._tunnel is None:
+            if exchange is None and not self._pace.full:
+                self._part(clean=True)  # it was the start of something that will never be whole
+            elif exchange is not None and not exchange.half_closed():
+                self._transport.close()
+        elif exchange is None:
+            if self._buffer:
+                self._wait_for_head()
+            if not self._pace.full:
+                self.start_reading()
+
+    def _begin(self, head: Head) -> None:
+        """Begin the request whose head is read."""
         method, target, name, fields, end = head
         live = self.core.live
         match = live.find(name, target)
         now = monotonic()
+        self._buffer = self._buffer[end:]
+        if self._buffer:
+            self.core.turns.left -= REQUEST + end // HEAD_BYTES
         exchange = self._exchange = Exchange(self, self.core, method, target, fields, now)
-        rest = data[end:]
         if fields.last:
             self.closing = True
         if match is None or (self._certificate is not None and not self._certificate.covers(name)):
             if fields.has_body:
                 exchange.body_done = False
             exchange.refuse(404 if self._certificate is None or self._certificate.covers(name) else 421)
-            return rest
-        exchange.begin(match.rule, live.apps[match.app], now)
-        if rest and fields.has_body and self._exchange is exchange:
-            return exchange.take_body(rest)
-        return rest
+        else:
+            exchange.begin(match.rule, live.apps[match.app], now)
 
     def _wait_for_head(self) -> None:
         if self._head_due == NEVER:
@@ -289,12 +305,12 @@ class Client(asyncio.Protocol):
 
     def _part(self, *, clean: bool) -> None:
         """Close; where the client may still be sending, only after it had time to read the answer."""
+        self._parted = True
+        self._buffer = b""
         if clean or self._eof or self._transport.is_closing():
             self.close()
             return
         # Closing with unread bytes would reset the connection and take the answer away from the client.
-        self._lingering = True
-        self._buffer = b""
         self.start_reading()
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -303,10 +319,3 @@ class Client(asyncio.Protocol):
 
 _RETIRE_IDLE_S = 5.0
 """A client that is told to go by nothing but silence may have a request on its way."""
-
-
-def _plain_address(peer: object) -> str:
-    if not isinstance(peer, tuple):
-        return "unix"
-    address = str(peer[0])
-    return address[7:] if address.startswith("::ffff:") and "." in address else address.partition("%")[0]

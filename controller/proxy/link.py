@@ -10,6 +10,7 @@ from controller.proxy.chunks import ChunkReader
 from controller.proxy.framing import BadMessage
 from controller.proxy.limits import Limits
 from controller.proxy.replies import Answer, AnswerReader
+from controller.proxy.turns import Inlet, Turns
 
 _INTERIMS = 20
 """1xx answers to one request."""
@@ -41,6 +42,18 @@ class Taker(Protocol):
     def resume_sending(self) -> None: ...
 
 
+class Upward(Protocol):
+    """Who takes every byte once the connection is a tunnel."""
+
+    def take(self, data: bytes) -> bytes:
+        """Take bytes; return those that have to wait."""
+        ...
+
+    def lost(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
 class Home(Protocol):
     """Where a link belongs while nobody uses it."""
 
@@ -52,27 +65,30 @@ class Link(asyncio.Protocol):
     """A connection to one replica, used by one exchange at a time."""
 
     __slots__ = (
-        "_chunks", "_head", "_interims", "_left", "_limits", "_reader", "_state", "_tunnel",
-        "fresh", "home", "idle_since", "paused", "reusable", "taker", "transport",
+        "_chunks", "_head", "_inlet", "_interims", "_left", "_limits", "_reader", "_rest", "_state", "_tunnel",
+        "_turns", "fresh", "home", "idle_since", "reusable", "taker", "transport",
     )  # fmt: skip
 
-    def __init__(self, home: Home, limits: Limits, reader: AnswerReader) -> None:
+    def __init__(self, home: Home, limits: Limits, reader: AnswerReader, turns: Turns) -> None:
         self.home = home
+        self._turns = turns
         self._limits = limits
         self._reader = reader
         self.taker: Taker | None = None
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self._inlet: Inlet = None  # type: ignore[assignment]
         self._state = _IDLE
         self._head = b""
+        self._rest = b""
+        """What was read and waits for its turn."""
         self._interims = 0
         self._left = 0
         self._chunks: ChunkReader | None = None
-        self._tunnel: asyncio.Protocol | None = None
+        self._tunnel: Upward | None = None
         self.reusable = True
         self.fresh = True
         """Nothing was ever answered on it."""
         self.idle_since = 0.0
-        self.paused = False
 
     def expect(self, taker: Taker) -> None:
         """Read the next answer for *taker*."""
@@ -84,25 +100,22 @@ class Link(asyncio.Protocol):
         """End the connection; whoever takes from it is told nothing more."""
         self.taker = None
         self._state = _IDLE
+        self._rest = b""
         self.reusable = False
         if self.transport is not None:
             self.transport.abort()
 
     def pause(self) -> None:
         """Read no more until `resume`."""
-        if not self.paused:
-            self.paused = True
-            self.transport.pause_reading()
+        self._inlet.stop()
 
     def resume(self) -> None:
         """Read again."""
-        if self.paused:
-            self.paused = False
-            self.transport.resume_reading()
+        self._inlet.start()
 
-    def tunnel(self, protocol: asyncio.Protocol) -> None:
-        """Hand every byte from now on to *protocol*."""
-        self._tunnel = protocol
+    def tunnel(self, upward: Upward) -> None:
+        """Hand every byte from now on to *upward*."""
+        self._tunnel = upward
         self._state = _TUNNEL
 
     # What the event loop tells.
@@ -110,13 +123,14 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment] # a TCP transport of uvloop or asyncio
         self.transport.set_write_buffer_limits(high=self._limits.buffer_bytes)
+        self._inlet = Inlet(self.transport, self._turns, self._go_on)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.reusable = False
         taker, self.taker = self.taker, None
         self.home.lost(self)
         if self._tunnel is not None:
-            self._tunnel.connection_lost(exc)
+            self._tunnel.lost()
         elif taker is not None:
             if self._state == _CLOSE and exc is None:
                 taker.flows(b"", True)
@@ -124,8 +138,6 @@ class Link(asyncio.Protocol):
                 taker.broken("reset" if exc is not None else "closed")
 
     def eof_received(self) -> bool:
-        if self._tunnel is not None:
-            return bool(self._tunnel.eof_received())
         taker = self.taker
         if self._state == _CLOSE and taker is not None and was_reset(self.transport):
             self.close()
@@ -134,17 +146,22 @@ class Link(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self._tunnel is not None:
-            self._tunnel.pause_writing()
+            self._tunnel.pause()
         elif self.taker is not None:
             self.taker.pause_sending()
 
     def resume_writing(self) -> None:
         if self._tunnel is not None:
-            self._tunnel.resume_writing()
+            self._tunnel.resume()
         elif self.taker is not None:
             self.taker.resume_sending()
 
     def data_received(self, data: bytes) -> None:
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        if self._inlet.waits:
+            self._rest = data
+            return
         try:
             if self._state == _HEAD:
                 self._read_head(data)
@@ -156,10 +173,28 @@ class Link(asyncio.Protocol):
             if taker is not None:
                 taker.broken(f"answer: {bad.why}")
 
+    def _go_on(self) -> None:
+        """Its turn has come: work off more of what was read."""
+        if self._rest:
+            self.data_received(b"")
+
+    def _wait(self, rest: bytes) -> None:
+        """Let *rest* wait for the next turn, if there is any."""
+        if rest:
+            self._rest = rest
+            self._inlet.wait()
+
+    def _pass_up(self, data: bytes, tunnel: Upward) -> None:
+        turns = self._turns
+        turns.begin()
+        while data and turns.left > 0:
+            data = tunnel.take(data)
+        self._wait(data)
+
     def _read_body(self, data: bytes) -> None:
         state, taker = self._state, self.taker
         if self._tunnel is not None:
-            self._tunnel.data_received(data)
+            self._pass_up(data, self._tunnel)
         elif state == _IDLE or taker is None:
             # Bytes after an answer are nobody's: the next exchange would take them for its own.
             self.close()
@@ -207,7 +242,9 @@ class Link(asyncio.Protocol):
             raise BadMessage("101 that nobody asked for")
         self._state = _TUNNEL
         self.reusable = False
-        taker.answered(answer, rest, True)
+        taker.answered(answer, b"", True)
+        if self._tunnel is not None:
+            self._pass_up(rest, self._tunnel)
 
     def _begin_body(self, answer: Answer, body: bytes, taker: Taker) -> None:
         self.reusable = not answer.close
@@ -219,7 +256,9 @@ class Link(asyncio.Protocol):
         elif answer.chunked:
             chunks = self._chunks = ChunkReader()
             self._state = _CHUNKED
-            payload = chunks.feed(body) if body else b""
+            self._turns.begin()
+            payload = chunks.feed(body, self._turns) if body else b""
+            self._wait(b"" if chunks.done else chunks.rest)
             taker.answered(answer, payload, self._ended(chunks))
         elif answer.length is not None:
             self._left = answer.length
@@ -244,7 +283,9 @@ class Link(asyncio.Protocol):
         return data, True
 
     def _read_chunks(self, data: bytes, taker: Taker, chunks: ChunkReader) -> None:
-        payload = chunks.feed(data)
+        self._turns.begin()
+        payload = chunks.feed(data, self._turns)
+        self._wait(b"" if chunks.done else chunks.rest)
         last = self._ended(chunks)
         if payload or last:
             taker.flows(payload, last)

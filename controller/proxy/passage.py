@@ -212,9 +212,9 @@ class Passage(Visit):
     # With its body.
 
     def take_body(self, data: bytes) -> bytes:
-        """Take body bytes from the client; return those that belong to the next message."""
+        """Take body bytes from the client; return those that belong to the next message, or have to wait."""
         try:
-            data, rest = self.read_body(data)
+            data, rest = self.read_body(data, self.core.turns)
         except BadMessage as bad:
             self._refuse_body(400, bad.why)
             return b""

@@ -9,6 +9,7 @@ from typing import Protocol
 from controller.proxy.limits import Limits
 from controller.proxy.link import Link, Taker
 from controller.proxy.replies import AnswerReader
+from controller.proxy.turns import Turns
 from controller.routing.table import Upstream
 
 
@@ -40,12 +41,13 @@ class Pool:
     """One upstream of one app, as this worker sees it."""
 
     __slots__ = (
-        "_idle", "_limits", "_reader", "_tasks", "_warm",
+        "_idle", "_limits", "_reader", "_tasks", "_turns", "_warm",
         "active", "ejected_until", "leaving", "open", "reported", "upstream",
     )  # fmt: skip
 
-    def __init__(self, upstream: Upstream, limits: Limits, reader: AnswerReader, warm: set[Pool]) -> None:
+    def __init__(self, upstream: Upstream, limits: Limits, reader: AnswerReader, warm: set[Pool], turns: Turns) -> None:
         self.upstream = upstream
+        self._turns = turns
         self._limits = limits
         self._reader = reader
         self._warm = warm
@@ -75,7 +77,7 @@ class Pool:
 
     def connect(self, taker: Taker) -> Link:
         """Open a connection for *taker*, who is told whether it worked unless the link was closed by then."""
-        link = Link(self, self._limits, self._reader)
+        link = Link(self, self._limits, self._reader, self._turns)
         link.taker = taker
         task = asyncio.get_running_loop().create_task(self._connect(link))
         if not task.done():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from controller.proxy.chunks import ChunkReader, render_chunk
+from controller.proxy.chunks import ChunkReader, Piece, render_chunk
 from controller.proxy.framing import Fields
 from controller.routing.access import Edit
 from controller.routing.table import Rule
@@ -53,15 +53,15 @@ class Request:
         else:
             self._left = self.fields.length or 0
 
-    def read_body(self, data: bytes) -> tuple[bytes, bytes]:
+    def read_body(self, data: bytes, piece: Piece) -> tuple[bytes, bytes]:
         """
-        Take body bytes; return the piece to send on and what belongs to the next message.
+        Take body bytes; return what to send on, and what belongs to the next message or has to wait.
 
         Raises BadMessage where a chunked body is not one.
         """
         chunks = self._chunks
         if chunks is not None:
-            payload = chunks.feed(data)
+            payload = chunks.feed(data, piece)
             self.bytes_in += len(payload)
             self.body_done = chunks.done
             return render_chunk(payload, chunks.done), chunks.rest

@@ -25,14 +25,35 @@ HANDSHAKE_S = 10.0
 """Longest time for a client to finish its handshake."""
 
 
+RECORDS = 128
+"""Records of one connection that are opened before the others have their turn, however small they are."""
+
 _WITHOUT_ALERT = frozenset(("HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "WRONG_VERSION_NUMBER"))
 """Failures of what is no handshake at all: OpenSSL has no answer to them."""
 
 
 class Handshake(ssl.SSLObject):
-    """A handshake that tells the client why it failed: event loops drop the alert that OpenSSL wrote last."""
+    """
+    A connection's TLS. A handshake that fails tells the client why: event loops drop the alert that OpenSSL wrote last.
+
+    Event loops open all records that a read brought at once; this one says that there are no more after a few.
+    """
 
     _failure: ssl.SSLError | None = None
+    _records = RECORDS
+
+    def read(self, length: int = 1024, buffer: bytearray | None = None) -> bytes | int:  # type: ignore[override]
+        """Open one record; after `RECORDS` of them there is nothing more, until `is_spent` was asked."""
+        if self._records <= 0:
+            raise ssl.SSLWantReadError
+        self._records -= 1
+        return super().read(length, buffer)
+
+    def is_spent(self) -> bool:
+        """Say whether more records may be there than were opened, and let the next be opened."""
+        spent = self._records <= 0
+        self._records = RECORDS
+        return spent
 
     def do_handshake(self) -> None:
         if self._failure is not None:

@@ -7,14 +7,15 @@ whatever its size.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from time import monotonic
 from typing import Protocol
 
+from controller.proxy.chunks import Piece
 from controller.proxy.limits import Limits
-from controller.proxy.link import Link
+from controller.proxy.link import Link, Upward
 from controller.proxy.stream import when_to_end
+from controller.proxy.turns import Turns
 from controller.proxy.wheel import NEVER, Timed, Wheel
 
 SERVICE_RESTART = (1012).to_bytes(2, "big")
@@ -32,10 +33,11 @@ class Near(Timed, Protocol):
 
 
 class Clockwork(Protocol):
-    """The worker's limits and deadlines."""
+    """The worker's limits, deadlines and turns."""
 
     limits: Limits
     wheel: Wheel
+    turns: Turns
 
 
 class Ledger(Protocol):
@@ -59,15 +61,18 @@ class FrameCursor:
         """Say whether the next byte begins a frame."""
         return not self._left and not self._header
 
-    def feed(self, data: bytes, *, stop: bool = False) -> int:
-        """Follow *data*; return where the first border in it lies if *stop*, else its length."""
+    def feed(self, data: bytes, piece: Piece, *, stop: bool = False) -> int:
+        """Follow *data* as far as *piece* lasts, and no further than the first border if *stop*; return how far."""
         at, size = 0, len(data)
         while at < size:
             if self._left:
                 step = min(self._left, size - at)
                 self._left -= step
                 at += step
+            elif piece.left <= 0:
+                return at
             else:
+                piece.left -= 1
                 at = self._read_header(data, at)
             if stop and self.is_at_border():
                 return at
@@ -100,25 +105,22 @@ def render_close(code: bytes, *, masked: bool) -> bytes:
     return bytes((0x88, 0x80 | len(code))) + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(code))
 
 
-class _Upward(asyncio.Protocol):
+class _ReplicaSide(Upward):
     """What the link tells of the replica's side."""
 
     def __init__(self, tunnel: Tunnel) -> None:
         self._tunnel = tunnel
 
-    def data_received(self, data: bytes) -> None:
-        self._tunnel.from_replica(data)
+    def take(self, data: bytes) -> bytes:
+        return self._tunnel.from_replica(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def lost(self) -> None:
         self._tunnel.replica_lost()
 
-    def eof_received(self) -> bool:
-        return False
-
-    def pause_writing(self) -> None:
+    def pause(self) -> None:
         self._tunnel.near.stop_reading()
 
-    def resume_writing(self) -> None:
+    def resume(self) -> None:
         self._tunnel.near.start_reading()
 
 
@@ -132,7 +134,8 @@ class Tunnel:
         self._idle_s = idle_s
         self._limits = clockwork.limits
         self._wheel = clockwork.wheel
-        self.upward = _Upward(self)
+        self._turns = clockwork.turns
+        self.upward = _ReplicaSide(self)
         self._from_client = FrameCursor()
         self._from_replica = FrameCursor()
         self._told_client = False
@@ -147,41 +150,41 @@ class Tunnel:
         self._bytes_in = 0
         self._bytes_out = 0
 
-    def begin(self, early: bytes, rest: bytes) -> None:
-        """Pass on what either side sent before the tunnel stood."""
+    def begin(self) -> None:
+        """Start the clock; what either side sent before the tunnel stood comes now."""
         self._touch()
-        if early:
-            self.from_client(early)
-        if rest:
-            self.from_replica(rest)
 
-    def from_client(self, data: bytes) -> None:
-        """Pass bytes to the replica."""
-        self._bytes_in += len(data)
-        if self._told_replica:
-            self._from_client.feed(data)
+    def from_client(self, data: bytes) -> bytes:
+        """Pass bytes to the replica; return those that have to wait."""
+        if self._over:
+            return b""
+        told = self._told_replica
+        size = self._from_client.feed(data, self._turns, stop=self._ending and not told)
+        self._bytes_in += size
+        if told:
             self._close_if_done()
-            return
-        size = self._from_client.feed(data, stop=self._ending)
-        self._link.transport.write(data if size == len(data) else data[:size])
+            return data[size:]
+        whole = size == len(data)
+        self._link.transport.write(data if whole else data[:size])
         if self._ending:
-            if size < len(data):
-                self._from_client.feed(data[size:])
             self._tell()
         else:
             self._touch()
+        return b"" if whole else data[size:]
 
-    def from_replica(self, data: bytes) -> None:
-        """Pass bytes to the client."""
-        if self._told_client:
-            return
-        size = self._from_replica.feed(data, stop=self._ending)
+    def from_replica(self, data: bytes) -> bytes:
+        """Pass bytes to the client; return those that have to wait."""
+        if self._told_client or self._over:
+            return b""
+        size = self._from_replica.feed(data, self._turns, stop=self._ending)
+        whole = size == len(data)
         self._bytes_out += size
-        self.near.write(data if size == len(data) else data[:size])
+        self.near.write(data if whole else data[:size])
         if self._ending:
             self._tell()
         else:
             self._touch()
+        return b"" if whole else data[size:]
 
     def end(self) -> None:
         """Close both sides with 1012 as soon as each is between two frames."""

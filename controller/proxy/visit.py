@@ -32,7 +32,7 @@ class Caller(Sender, Near, Protocol):
 
     def is_stopped(self) -> bool: ...
     def finished(self, now: float) -> None: ...
-    def become_tunnel(self, tunnel: Tunnel) -> bytes: ...
+    def become_tunnel(self, tunnel: Tunnel) -> None: ...
 
 
 class Visit(Request, Taker, Open, Held):
@@ -170,10 +170,7 @@ class Visit(Request, Taker, Open, Held):
 
     def _leave_queue(self) -> None:
         self.is_held = False
-        app = self.app
-        if self in app.held:
-            app.held.remove(self)
-            app.held_bytes -= self.held_bytes
+        self.app.forget_held(self)
 
     # Who it is from and for.
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controller.clock import steady_seconds
+from controller.proxy.chunks import Everything
 from controller.proxy.tunnel import FrameCursor, render_close
 from controller.routing.table import AppRoutes
 from tests.proxy.rig import Backend, Caller, Lane, Visit, an_app, answer, opened, polite, wait_for
@@ -279,7 +280,7 @@ def test_the_cursor_finds_the_same_borders_however_bytes_are_cut(size: int) -> N
     borders, at = [], 0
     while at < len(raw):
         piece = raw[at : at + size]
-        step = cursor.feed(piece, stop=True)
+        step = cursor.feed(piece, Everything(), stop=True)
         at += step
         if cursor.is_at_border():
             borders.append(at)

@@ -1,13 +1,13 @@
 """Random bytes at the lane: nothing crashes, and what was counted is what was forwarded, message for message."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from controller.proxy.chunks import ChunkReader
+from controller.proxy.chunks import ChunkReader, Everything, Piece
 from controller.proxy.framing import BadMessage
 from controller.proxy.heads import HeadReader
 from controller.proxy.limits import Limits
@@ -136,7 +136,7 @@ def test_chunks_are_read_alike_however_they_arrive(raw: bytes, size: int) -> Non
         reader, payload, seen = ChunkReader(), b"", 0
         try:
             for piece in pieces:
-                payload += reader.feed(piece)
+                payload += reader.feed(piece, Everything())
                 seen += len(piece)
                 if reader.done:
                     return payload, raw[seen - len(reader.rest) :]
@@ -149,6 +149,34 @@ def test_chunks_are_read_alike_however_they_arrive(raw: bytes, size: int) -> Non
     assert read(pieces) == whole or "refused" in (whole, read(pieces))
     if isinstance(whole, tuple):
         assert read(pieces) == whole
+
+
+class Small:
+    """A piece of work that is soon over."""
+
+    def __init__(self, left: int) -> None:
+        self.left: float = left
+
+
+@fuzz
+@given(
+    raw=st.lists(st.sampled_from(PIECES[-8:]) | st.binary(max_size=4), max_size=10).map(b"".join),
+    left=st.integers(1, 3),
+)
+def test_chunks_are_read_alike_in_pieces_however_small(raw: bytes, left: int) -> None:
+    def read(piece: Callable[[], Piece]) -> object:
+        reader, payload, rest = ChunkReader(), b"", raw
+        try:
+            while not reader.done:
+                payload += reader.feed(rest, piece())
+                rest = reader.rest
+                if not rest:
+                    break
+        except BadMessage:
+            return "refused"
+        return payload, reader.done, reader.rest
+
+    assert read(lambda: Small(left)) == read(Everything)
 
 
 @fuzz

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from controller.proxy.chunks import ChunkReader, render_chunk
+from controller.proxy.chunks import ChunkReader, Everything, render_chunk
 from controller.proxy.detour import TROUBLE
 from controller.proxy.framing import BadMessage
 from controller.proxy.replies import Answer, AnswerReader
@@ -127,7 +127,7 @@ class AnswerStrainer:
         return data
 
     def _read_chunks(self, data: bytes) -> bytes:
-        payload = self._chunks.feed(data)
+        payload = self._chunks.feed(data, Everything())
         if self._chunks.done:
             self._state = _DONE
         return render_chunk(payload, self._chunks.done)
