@@ -67,7 +67,7 @@ class Exchange(Answering):
         stale = link is not None and not link.fresh
         if why == "reset" and not stale and pool is not None:
             self.app.eject(pool, why, monotonic())
-        self._try_again(free=stale)
+        self._try_again(free=stale, heard=link is not None and link.heard)
 
     # The inspector.
 
@@ -98,7 +98,7 @@ class Exchange(Answering):
         self.detour = None
         # The socket of one that is being killed may take one more connection before it is gone, and break it too.
         self.goes_round = not self.app.routes.policy.inspect_required
-        self._try_again(free=True)
+        self._try_again(free=True, heard=link is not None and link.heard)
 
     def _meet_trouble(self, answer: Answer) -> bool:
         trouble = find_trouble(answer)
@@ -117,13 +117,14 @@ class Exchange(Answering):
             self.refuse(400 if kind == "request" else 502)
         return True
 
-    def _try_again(self, *, free: bool = False) -> None:
-        """Ask another replica where that is allowed, else answer 502."""
+    def _try_again(self, *, free: bool = False, heard: bool = False) -> None:
+        """Ask another replica where that is allowed, else answer 502; *heard*: a byte of an answer came back."""
+        heard = heard or (self.link is not None and self.link.heard)
         pool = self.failed = self.pool
         self._leave_pool()
         if self._asked_old:
             self.refuse(404)
-        elif self._may_retry(free):
+        elif not heard and self._may_retry(free):
             self.retries += 1
             self.core.meter.note(self.app.name, "retry")
             self._again(pool)

@@ -11,7 +11,7 @@ from controller.proxy.core import Core
 from controller.proxy.exchange import Exchange
 from controller.proxy.framing import BadMessage
 from controller.proxy.heads import Head
-from controller.proxy.peer import ReaderPace, plain_address, render_forwarded, reset_on_close
+from controller.proxy.sockets import ReaderPace, plain_address, render_forwarded, reset_on_close
 from controller.proxy.tls import Certificate, Handshake, certificate_of
 from controller.proxy.tunnel import Tunnel
 from controller.proxy.turns import HEAD_BYTES, REQUEST, Inlet

@@ -37,6 +37,8 @@ class Limits:
     """Seconds that an unused connection to a replica is kept; below the 5 s after which usual servers close."""
     unsafe_idle_s: float = 1.0
     """Seconds of idleness after which a connection to a replica carries no POST any more."""
+    head_rest_s: float = 0.5
+    """Seconds that a connection to a replica rests after an answer to HEAD, lest a body come that must not."""
     upstream_idle_count: int = 256
     """Unused connections kept to one replica."""
     connections: int = 20_000

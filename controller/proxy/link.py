@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import Protocol
 
 from controller.proxy.chunks import ChunkReader
 from controller.proxy.framing import BadMessage
 from controller.proxy.limits import Limits
 from controller.proxy.replies import Answer, AnswerReader
+from controller.proxy.sockets import Doorbell, was_reset
 from controller.proxy.turns import Inlet, Turns
 
 _INTERIMS = 20
 """1xx answers to one request."""
 _BODYLESS = frozenset((204, 304))
 _HEAD, _LENGTH, _CHUNKED, _CLOSE, _IDLE, _TUNNEL = range(6)
-
-
-def was_reset(transport: asyncio.BaseTransport) -> bool:
-    """Say whether what looks like the end of a stream is a reset: libuv tells of both alike where data came with it."""
-    sock = transport.get_extra_info("socket")
-    return sock is not None and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
 
 class Taker(Protocol):
@@ -59,14 +53,15 @@ class Home(Protocol):
 
     def lost(self, link: Link) -> None: ...
     def release(self, link: Link, now: float) -> None: ...
+    def distrust(self) -> None: ...
 
 
 class Link(asyncio.Protocol):
     """A connection to one replica, used by one exchange at a time."""
 
     __slots__ = (
-        "_chunks", "_head", "_inlet", "_interims", "_left", "_limits", "_reader", "_rest", "_state", "_tunnel",
-        "_turns", "fresh", "home", "idle_since", "reusable", "taker", "transport",
+        "_bell", "_chunks", "_head", "_inlet", "_interims", "_left", "_limits", "_reader", "_rest", "_state",
+        "_tunnel", "_turns", "epoch", "fresh", "heard", "home", "idle_since", "rests", "reusable", "taker", "transport",
     )  # fmt: skip
 
     def __init__(self, home: Home, limits: Limits, reader: AnswerReader, turns: Turns) -> None:
@@ -85,9 +80,16 @@ class Link(asyncio.Protocol):
         self._left = 0
         self._chunks: ChunkReader | None = None
         self._tunnel: Upward | None = None
+        self._bell: Doorbell | None = None
+        self.epoch = 0
+        """The pool's when it was made."""
         self.reusable = True
         self.fresh = True
         """Nothing was ever answered on it."""
+        self.heard = False
+        """A byte came back since the last request."""
+        self.rests = False
+        """A body that must not be there may still come: it is not used again at once."""
         self.idle_since = 0.0
 
     def expect(self, taker: Taker) -> None:
@@ -95,6 +97,7 @@ class Link(asyncio.Protocol):
         self.taker = taker
         self._state = _HEAD
         self._interims = 0
+        self.heard = False
 
     def close(self) -> None:
         """End the connection; whoever takes from it is told nothing more."""
@@ -104,6 +107,15 @@ class Link(asyncio.Protocol):
         self.reusable = False
         if self.transport is not None:
             self.transport.abort()
+
+    def is_quiet(self) -> bool:
+        """Say whether nothing waits to be read on it: neither bytes that nobody asked for, nor its end."""
+        if self._bell is None:
+            self._bell = Doorbell(self.transport)
+        found = self._bell.look()
+        if found == "bytes":
+            self._find_stray()
+        return not found
 
     def pause(self) -> None:
         """Read no more until `resume`."""
@@ -196,7 +208,7 @@ class Link(asyncio.Protocol):
         if self._tunnel is not None:
             self._pass_up(data, self._tunnel)
         elif state == _IDLE or taker is None:
-            # Bytes after an answer are nobody's: the next exchange would take them for its own.
+            self._find_stray()
             self.close()
         elif state == _LENGTH:
             data, last = self._count_down(data)
@@ -206,7 +218,13 @@ class Link(asyncio.Protocol):
         else:
             taker.flows(data, False)
 
+    def _find_stray(self) -> None:
+        """Bytes after an answer are nobody's: the next exchange would take them for its own."""
+        self.reusable = False
+        self.home.distrust()
+
     def _read_head(self, data: bytes) -> None:
+        self.heard = True
         if self._head:
             data = self._head + data
             self._head = b""
@@ -249,8 +267,11 @@ class Link(asyncio.Protocol):
     def _begin_body(self, answer: Answer, body: bytes, taker: Taker) -> None:
         self.reusable = not answer.close
         if taker.head_only or answer.status in _BODYLESS:
+            if answer.chunked or answer.length:
+                self.reusable = False  # it may send the body that it announced, at any time
+            self.rests = taker.head_only
             if body:
-                self.reusable = False
+                self._find_stray()
             self._end()
             taker.answered(answer, b"", True)
         elif answer.chunked:
@@ -277,7 +298,7 @@ class Link(asyncio.Protocol):
             return data, False
         if left < 0:
             data = data[: self._left]
-            self.reusable = False
+            self._find_stray()
         self._left = 0
         self._end()
         return data, True
@@ -294,7 +315,7 @@ class Link(asyncio.Protocol):
         if not chunks.done:
             return False
         if chunks.rest:
-            self.reusable = False
+            self._find_stray()
         self._chunks = None
         self._end()
         return True

@@ -41,7 +41,7 @@ class Pool:
     """One upstream of one app, as this worker sees it."""
 
     __slots__ = (
-        "_idle", "_limits", "_reader", "_tasks", "_turns", "_warm",
+        "_epoch", "_idle", "_limits", "_reader", "_resting", "_tasks", "_turns", "_warm",
         "active", "ejected_until", "leaving", "open", "reported", "upstream",
     )  # fmt: skip
 
@@ -53,6 +53,9 @@ class Pool:
         self._warm = warm
         """Every pool of the worker with unused connections; `sweep` is for these."""
         self._idle: deque[Link] = deque()
+        self._resting: deque[Link] = deque()
+        self._epoch = 0
+        """How often a connection showed bytes beyond an answer: those that are older are not used again."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.open: set[Open] = set()
         self.active = 0
@@ -68,17 +71,21 @@ class Pool:
         idle = self._idle
         while idle:
             link = idle.pop()
-            if link.reusable and now - link.idle_since <= longest_s:
-                return link
-            if link.reusable:
+            if not link.reusable:
+                continue
+            if now - link.idle_since > longest_s:
                 idle.append(link)
                 return None
+            if link.is_quiet():
+                return link
+            link.close()
         return None
 
     def connect(self, taker: Taker) -> Link:
         """Open a connection for *taker*, who is told whether it worked unless the link was closed by then."""
         link = Link(self, self._limits, self._reader, self._turns)
         link.taker = taker
+        link.epoch = self._epoch
         task = asyncio.get_running_loop().create_task(self._connect(link))
         if not task.done():
             self._tasks.add(task)
@@ -105,28 +112,50 @@ class Pool:
 
     def release(self, link: Link, now: float) -> None:
         """Take *link* back after its answer ended; keeps it only where that is beyond doubt."""
-        if not link.reusable or self.leaving or len(self._idle) >= self._limits.upstream_idle_count:
+        if not link.reusable or self.leaving or link.epoch != self._epoch or self._is_full():
             link.close()
             return
         link.idle_since = now
         if not self._idle:
             self._warm.add(self)
-        self._idle.append(link)
+        if link.rests:
+            self._resting.append(link)
+        else:
+            self._idle.append(link)
+
+    def _is_full(self) -> bool:
+        return len(self._idle) + len(self._resting) >= self._limits.upstream_idle_count
 
     def lost(self, link: Link) -> None:
         """Forget a connection that ended."""
-        if link in self._idle:
-            self._idle.remove(link)
+        for kept in (self._idle, self._resting):
+            if link in kept:
+                kept.remove(link)
+
+    def distrust(self) -> None:
+        """One of its connections showed bytes that belong to no answer: use none of those that are open again."""
+        self._epoch += 1
+        self.drop_idle()
 
     def sweep(self, now: float) -> None:
-        """Close connections that were idle too long, before the replica does."""
-        idle = self._idle
+        """Close connections that were idle too long, before the replica does; take back what has rested."""
+        idle, resting = self._idle, self._resting
+        while resting and now - resting[0].idle_since >= self._limits.head_rest_s:
+            self._take_back(resting.popleft())
         while idle and now - idle[0].idle_since > self._limits.upstream_idle_s:
             idle.popleft().close()
-        if not idle:
+        if not (idle or resting):
             self._warm.discard(self)
+
+    def _take_back(self, link: Link) -> None:
+        link.rests = False
+        place = len(self._idle)
+        while place and self._idle[place - 1].idle_since > link.idle_since:
+            place -= 1
+        self._idle.insert(place, link)
 
     def drop_idle(self) -> None:
         """Close every unused connection."""
-        while self._idle:
-            self._idle.popleft().close()
+        for kept in (self._idle, self._resting):
+            while kept:
+                kept.popleft().close()

@@ -32,9 +32,14 @@ OK_ROWS = {
         b"ok",
     ),
     "100 unasked": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok"),
-    "204 that claims a length": (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", b""),
-    "304 with a length": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", b""),
-    "204 that claims chunks": (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", b""),
+    "204": (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+    "204 of length nought": (b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", b""),
+    "304": (b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n", b""),
+}
+CLAIMING_ROWS = {
+    "204 that claims a length": b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+    "304 with a length": b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+    "204 that claims chunks": b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
 }
 
 
@@ -46,6 +51,15 @@ def test_a_right_answer_passes_and_the_connection_is_used_again(lane: Lane, row:
         for _ in range(3):
             assert caller.get().body == body
     assert len(backend.visits) == 1
+
+
+@pytest.mark.parametrize("row", CLAIMING_ROWS, ids=str)
+def test_an_answer_that_announces_a_body_it_cannot_have_is_the_last_on_its_connection(lane: Lane, row: str) -> None:
+    (backend,) = lane.serve(says(CLAIMING_ROWS[row]))
+    with Caller(lane.port) as caller:
+        for _ in range(3):
+            assert caller.get().body == b""
+    assert len(backend.visits) == 3
 
 
 def test_early_hints_reach_the_client(lane: Lane) -> None:
@@ -180,11 +194,10 @@ def test_bytes_after_an_answer_that_come_late_reach_nobody(lane: Lane) -> None:
     ],
 )
 def test_an_answer_to_head_ends_at_its_headers(lane: Lane, raw: bytes) -> None:
-    (backend,) = lane.serve(says(raw))
+    lane.serve(says(raw))
     with Caller(lane.port) as caller:
         for _ in range(3):
             assert caller.get(method="HEAD").status == 200
-    assert len(backend.visits) == 1
 
 
 def test_the_length_in_an_answer_to_head_is_kept(lane: Lane) -> None:

@@ -25,8 +25,8 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from controller.proxy.detour import TROUBLE
 from controller.proxy.inspector.strain import AnswerStrainer, ClientStrainer
 from controller.proxy.limits import Limits
-from controller.proxy.link import was_reset
 from controller.proxy.replies import AnswerReader
+from controller.proxy.sockets import was_reset
 
 _LIMITS = Limits()
 _READER = AnswerReader(_LIMITS.answer_header_count)

@@ -1,14 +1,16 @@
-"""A client as its socket shows it: its address, what replicas are told of it, and whether it reads at some pace."""
+"""What the socket of a connection shows: who is there, whether something waits to be read, and how it is to end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import struct
 
 from controller.proxy.limits import Limits
 
+_ENDED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -32,6 +34,27 @@ def reset_on_close(transport: asyncio.BaseTransport) -> None:
     if sock is not None:
         with contextlib.suppress(OSError):  # it is closed already
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
+def was_reset(transport: asyncio.BaseTransport) -> bool:
+    """Say whether what looks like the end of a stream is a reset: libuv tells of both alike where data came with it."""
+    sock = transport.get_extra_info("socket")
+    return sock is not None and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
+
+class Doorbell:
+    """Tells of an unused connection whether something waits to be read on it that its loop has not seen yet."""
+
+    __slots__ = ("_poll",)
+
+    def __init__(self, transport: asyncio.BaseTransport) -> None:
+        self._poll = select.poll()
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
+
+    def look(self) -> str:
+        """Return "" where all is quiet, else "bytes" or "end"."""
+        found = self._poll.poll(0)
+        return "" if not found else "end" if found[0][1] & _ENDED else "bytes"
 
 
 class ReaderPace:
