@@ -34,11 +34,11 @@ CHANGE_S = 0.05
 SHARED_BYTES = 65536 * SLOT_BYTES
 
 
-def a_table(backend: int, apps: int) -> Table:
-    """One app for any host, and *apps* - 1 with a host of their own."""
+def a_table(backend: int, apps: int, host: str | None) -> Table:
+    """One app for *host* (None: any), and *apps* - 1 with a host of their own."""
     upstream = Upstream(id="backend", address="127.0.0.1", port=backend, release=1)
     policy = Policy(https="allow", max_in_flight=100_000)
-    names = {"any": None} | {f"app{number}": f"app{number}.example" for number in range(apps - 1)}
+    names = {"any": host} | {f"app{number}": f"app{number}.example" for number in range(apps - 1)}
     return Table(
         version=1,
         apps={
@@ -65,7 +65,7 @@ async def run(wishes: argparse.Namespace, sockets: list[socket.socket], shared: 
     plain, tls = sockets
     port = port_of(tls)
     core = Core(limits, lambda message: None, worker=worker, access_log=pipe.write, shared=shared, tls_port=port)
-    table = a_table(wishes.backend, wishes.apps)
+    table = a_table(wishes.backend, wishes.apps, wishes.host)
     core.take(table)
     core.take_certificates({"localhost": (Path(wishes.cert).read_text(), Path(wishes.key).read_text())})  # noqa: ASYNC240
     opts = options.Options()
@@ -88,6 +88,7 @@ def main() -> None:
     for name in ("--log", "--cert", "--key"):
         parser.add_argument(name, required=True)
     parser.add_argument("--apps", type=int, default=1)
+    parser.add_argument("--host")
     parser.add_argument("--changing", action="store_true")
     parser.add_argument("--workers", type=int, default=1)
     wishes = parser.parse_args()

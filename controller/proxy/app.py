@@ -148,11 +148,12 @@ class App:
 
     def release_held(self) -> None:
         """Let what waits look at the table again, in order; those that must wait on stay in the queue."""
-        going = [held for held in self.held if self.routes.mode != "hold" or held.has_moved()]
+        going: list[Held] = []
+        stay: list[Held] = []
+        for held in self.held:
+            (stay if self.routes.mode == "hold" and not held.has_moved() else going).append(held)
+        self.held = deque((*going, *stay))
         self._going = len(going)
-        if going:
-            stay = [] if len(going) == len(self.held) else [held for held in self.held if held not in going]
-            self.held = deque((*going, *stay))
         if not self._releasing:
             self._release_some()
 
