@@ -155,7 +155,8 @@ class Door:
         passwords, lines, given = self._around.passwords, self.policy.basic_auth, visitor.authorization()
         known = passwords.look(lines, given)
         if known is None:
-            raise Waiting(lambda tell: passwords.check(lines, given, tell))
+            client = visitor.client_address()
+            raise Waiting(lambda tell: passwords.check(self._app, client, lines, given, tell))
         return None if known else self.unauthorised()
 
     def unauthorised(self) -> Refusal:
