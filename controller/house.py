@@ -94,7 +94,7 @@ def build_house(settings: Settings, instance: str, clock: SystemClock, store: St
     engine.guard((*guarded_by(settings), Guarded(str(vault.base), "the apps' secret files")))
     probes = Probes(ring, clock)
     publisher = Publisher(settings.state, ring=ring)
-    certificates = Certificates(settings.state / CERTIFICATES, clock, publisher.set_certificates)
+    certificates = Certificates(settings.state / CERTIFICATES, clock, publisher.set_certificates, publisher.set_covered)
     certificates.load()
     fixed = Keeper(store.fixed_routes, publisher, probes, clock, lambda: _fence(settings))
     if settings.api_host is not None:

@@ -89,6 +89,8 @@ class Core:
         self.passwords = Passwords()
         self.keyring = Keyring()
         self._tls_port = tls_port
+        self._covered: frozenset[str] | None = None
+        """Names that had a certificate before we were handed any; None: nobody has said."""
         answers, draw = AnswerReader(limits.answer_header_count), Draw(worker + os.getpid())
         self.shop = Shop(limits, self.meter, draw, answers, self, report, self.turns)
         self.shop.tallies = self.tallies
@@ -159,7 +161,16 @@ class Core:
 
         Returns the reason for each one that cannot be used; the one in force for that host then stays.
         """
+        self._covered = frozenset()
         return self.keyring.take(pems)
+
+    def take_covered(self, names: frozenset[str]) -> None:
+        """
+        Take *names* for covered until certificates come: plain requests for them go to HTTPS, not to the app.
+
+        Once certificates came they are known, and this does nothing.
+        """
+        self._covered = names if self._covered is None else self._covered
 
     # Coming and going.
 
@@ -276,7 +287,10 @@ class Core:
 
     def covers(self, host: str) -> bool:
         """Say whether there is a certificate for *host*."""
-        return self.keyring.find(host) is not None
+        if self.keyring.find(host) is not None:
+            return True
+        covered = self._covered or frozenset()
+        return host in covered or "*." + host.partition(".")[2] in covered
 
     # The clockwork.
 

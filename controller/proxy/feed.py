@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 from collections import deque
@@ -34,7 +35,7 @@ from controller.routing.table import FORMAT, Table, encode_table
 from controller.wire.codec import render_line
 from controller.wire.lines import LineReader
 
-SOCKET, SNAPSHOT = "feed.sock", "table.json"
+SOCKET, SNAPSHOT, COVERED = "feed.sock", "table.json", "covered.json"
 """Names in the working directory, which is state/proxy: a worker could not reach them by a whole path."""
 
 _BACKOFF_S, _BACKOFF_MOST_S = 0.02, 0.5
@@ -53,6 +54,7 @@ class Feed(asyncio.Protocol):
         take: Callable[[Table], Mapping[str, str]],
         complain: Callable[[str], None],
         take_certificates: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        take_covered: Callable[[frozenset[str]], None] = lambda _: None,
         folder: Path = Path(),
     ) -> None:
         self.table = Table()
@@ -63,6 +65,7 @@ class Feed(asyncio.Protocol):
         self._worker = worker
         self._take = take
         self._take_certificates = take_certificates
+        self._take_covered = take_covered
         self._folder = folder
         self._complain = complain
         self._reader = LineReader()
@@ -106,6 +109,7 @@ class Feed(asyncio.Protocol):
             return
         if (table := load_snapshot(self._folder / SNAPSHOT)) is not None:
             self._complain("no controller: serving from the snapshot")
+            self._take_covered(load_covered(self._folder / COVERED))
             self._put_in_force(table)
         elif not await self._has_table_within(patience_without_s - patience_s):
             self._complain("no controller and no snapshot: serving without routes")
@@ -215,3 +219,12 @@ def load_snapshot(place: Path) -> Table | None:
         return parse_snapshot(place.read_bytes(), read_boot_id())[0]
     except (OSError, ValueError):
         return None
+
+
+def load_covered(place: Path) -> frozenset[str]:
+    """Return the names that had a certificate when the controller wrote them down last; none where it did not."""
+    try:
+        names = json.loads(place.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return frozenset()
+    return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()

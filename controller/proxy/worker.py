@@ -86,6 +86,7 @@ class _Worker:
             worker=self._number,
             take=self._core.take,
             take_certificates=self._take_certificates,
+            take_covered=self._core.take_covered,
             complain=self._log.warning,
         )
         if certificates is not None:

@@ -197,6 +197,13 @@ class Publisher:
         self._server.stir()
         self._on_certificates(certificates)
 
+    def set_covered(self, names: Collection[str]) -> None:
+        """Write down which names have a certificate, for workers that start before they can be handed any."""
+        try:
+            self._file.save_covered(names)
+        except OSError as error:
+            log.warning("the names with a certificate cannot be written down", why=str(error))
+
     def keep_certificates_at(self, keeper: Callable[[Mapping[str, tuple[str, str]]], None]) -> None:
         """Hand *keeper* the certificates in force, now and whenever they change."""
         with self._lock:
@@ -294,9 +301,9 @@ class Publisher:
         if peer.asked:
             self._send(peer, render_line({"send": "table"}))
             return
-        if self._certificates or peer.first is None:  # a new one may have been born with some that are gone
-            # Ahead of the table: with that a new worker begins to accept, and needs them for the first handshake.
-            self._send(peer, self._render_certificates())
+        # Ahead of the table: with that a new worker begins to accept, and needs them for the first handshake.
+        # Also where there are none: it may have been born with some that are gone.
+        self._send(peer, self._render_certificates())
         if version == self._ledger.table.version and peer.first is not None:
             self._send(peer, render_line({"welcome": version}))
             peer.confirmed, peer.owes_since, peer.hellos = version, None, 0

@@ -19,6 +19,7 @@ from controller.routing.snapshot import parse_snapshot
 from controller.routing.table import FORMAT, AppRoutes, Table, encode_app
 
 NAME = "table.json"
+COVERED = "covered.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,20 +62,25 @@ class SnapshotFile:
         texts = self._texts | {name: _render_entry(name, apps[name]) for name in sorted(fresh)}
         for name in texts.keys() - apps.keys():
             del texts[name]
-        self._write(_render(snapshot, self._boot, texts))
+        _write(self._place, _render(snapshot, self._boot, texts))
         self._texts = texts
 
-    def _write(self, data: bytes) -> None:
-        temporary = self._place.with_name(f".{NAME}.tmp")
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        with os.fdopen(fd, "wb") as file:
-            os.fchmod(fd, 0o640)  # whatever the umask: workers read it as members of the folder's group
-            file.write(data)
-            file.flush()
-            os.fsync(fd)
-        temporary.replace(self._place)
+    def save_covered(self, names: Collection[str]) -> None:
+        """Write down which names have a certificate: workers without a controller send these to HTTPS all the same."""
+        _write(self._place.with_name(COVERED), json.dumps(sorted(names)).encode())
+
+
+def _write(place: Path, data: bytes) -> None:
+    temporary = place.with_name(f".{place.name}.tmp")
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    with os.fdopen(fd, "wb") as file:
+        os.fchmod(fd, 0o640)  # whatever the umask: workers read it as members of the folder's group
+        file.write(data)
+        file.flush()
+        os.fsync(fd)
+    temporary.replace(place)
 
 
 def _render(snapshot: Snapshot, boot: str, texts: Mapping[str, bytes]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -51,12 +51,14 @@ class Finding:
 class Certificates:
     """Keeps the folder and the workers in step; safe to use from any thread.
 
-    *publish* is handed every pair by host at each change. A file holds chain and key, mode 0600, and is
-    replaced by a rename, so that a crash leaves the old one or the new one.
+    *publish* is handed every pair by host at each change, and *tell* the names that they are for.
+    A file holds chain and key, mode 0600, and is replaced by a rename: a crash leaves the old one or the new one.
     """
 
-    def __init__(self, folder: Path, clock: Clock, publish: Publish) -> None:
-        self._folder, self._clock, self._publish = folder, clock, publish
+    def __init__(
+        self, folder: Path, clock: Clock, publish: Publish, tell: Callable[[Collection[str]], None] = lambda _: None
+    ) -> None:
+        self._folder, self._clock, self._publish, self._tell = folder, clock, publish, tell
         self._lock = threading.Lock()
         self._pairs: dict[str, Pair] = {}
         self._problems: dict[str, str] = {}
@@ -121,7 +123,10 @@ class Certificates:
     def names(self) -> frozenset[str]:
         """Return every name that a certificate in force is for, wildcards as they are."""
         with self._lock:
-            return frozenset(name for pair in self._pairs.values() for name in pair.names)
+            return self._names()
+
+    def _names(self) -> frozenset[str]:
+        return frozenset(name for pair in self._pairs.values() for name in pair.names)
 
     def findings(self) -> Iterator[Finding]:
         """Say which certificates end soon, have ended, or cannot be used."""
@@ -139,6 +144,7 @@ class Certificates:
                 yield Finding("certificate", "ok", f"{one.host}: {left_days:.0f} days left")
 
     def _hand_out(self) -> None:
+        self._tell(self._names())
         self._publish({host: (pair.chain, pair.key) for host, pair in sorted(self._pairs.items())})
 
     def _files(self) -> Iterator[tuple[str, Path]]:

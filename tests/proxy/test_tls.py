@@ -105,6 +105,18 @@ def test_a_table_that_was_there_before_anybody_listened_sends_to_https_too(shop:
         assert caller.get("/a").header("location") == f"https://shop.example:{shop.port}/a"
 
 
+def test_names_that_had_a_certificate_are_sent_to_https_until_certificates_come(shop: Shop) -> None:
+    core = shop.lane.core
+    shop.lane.call(lambda: core.take_covered(frozenset({"shop.example", "*.wild.example"})))
+    with Caller(shop.lane.port) as caller:
+        assert [caller.get(host=host).status for host in ("shop.example", "a.wild.example")] == [308, 308]
+        assert caller.get(host="other.example").status == 200
+        shop.take()
+        assert caller.get(host="shop.example").status == 200, "now it is known that there is none"
+        shop.lane.call(lambda: core.take_covered(frozenset({"shop.example"})))
+        assert caller.get(host="shop.example").status == 200
+
+
 def test_plain_http_is_sent_to_https_where_a_certificate_covers_the_host(shop: Shop) -> None:
     shop.take(**{"shop.example": shop.issue("shop.example")})
     shop.lane.serve(https="auto", hsts_s=60.0)

@@ -8,7 +8,9 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable
 
-from controller.proxy.feed import Feed, load_snapshot
+import pytest
+
+from controller.proxy.feed import Feed, load_covered, load_snapshot
 from controller.routing.table import FORMAT, Table, encode_app
 from controller.wire.codec import render_line
 from controller.wire.lines import LineReader, LineSocket
@@ -22,6 +24,7 @@ class Lane:
         self.tables: list[Table] = []
         self.complaints: list[str] = []
         self.certificates: list[object] = []
+        self.covered: list[frozenset[str]] = []
         self.faults: dict[str, str] = {}
 
     def take(self, table: Table) -> dict[str, str]:
@@ -34,6 +37,7 @@ class Lane:
             take=self.take,
             complain=self.complaints.append,
             take_certificates=self.certificates.append,
+            take_covered=self.covered.append,
             folder=state / "proxy",
         )
 
@@ -112,10 +116,12 @@ def test_without_a_controller_the_snapshot_is_served_and_then_caught_up(tmp_path
     async def story() -> None:
         with publishing(tmp_path) as first:
             first.publish("shop", routes("shop", "a"))
+            first.set_covered(frozenset({"shop.test", "*.shop.test"}))
         lane = Lane()
         feed = lane.feed(tmp_path)
         task = asyncio.create_task(feed.run())
         await feed.wait_for_table(0.05, 5)
+        assert lane.covered == [frozenset({"shop.test", "*.shop.test"})]
         assert lane.tables[-1].apps == {"shop": routes("shop", "a")}
         assert lane.complaints == ["no controller: serving from the snapshot"]
         with publishing(tmp_path) as second:
@@ -224,3 +230,9 @@ def test_lines_arrive_whole_however_they_are_cut():
     data = b"".join(render_line({"n": n, "text": "é" * n}) for n in range(20))
     found = [message for at in range(0, len(data), 7) for message in reader.feed(data[at : at + 7])]
     assert [message["n"] for message in found] == list(range(20))
+
+
+@pytest.mark.parametrize("text", ["", "{}", "5", '["a", 5]', "[" * 100_000])
+def test_names_that_cannot_be_read_are_none(tmp_path, text):
+    (tmp_path / "covered.json").write_text(text)
+    assert load_covered(tmp_path / "covered.json") <= {"a"}
