@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
-from starlette.concurrency import run_in_threadpool
 
 from controller.api.auth import Caller, Who, only_seen
 from controller.api.bodies import SPEC_BODY, read_spec
@@ -15,6 +14,7 @@ from controller.api.brought import check_order, claims_had
 from controller.api.masking import mask
 from controller.api.parts import Parts
 from controller.api.problems import Problem, no_such_app
+from controller.api.readers import Readers
 from controller.api.refusals import check_spec
 from controller.api.rights import Guarded, needs
 from controller.orders import GIVEN, Accepted
@@ -56,11 +56,11 @@ class Change(BaseModel):
     digest: str = ""
 
 
-def build_router(parts: Parts) -> APIRouter:
+def build_router(parts: Parts, readers: Readers) -> APIRouter:
     """Return the routes below /v1/apps that read or order."""
     router = APIRouter(route_class=Guarded, prefix="/v1/apps", tags=["apps"])
     add_reading(router, parts)
-    add_changing(router, parts)
+    add_changing(router, parts, readers)
     for verb in sorted(GIVEN - {"rollback", "maintenance"}):
         add_plain_order(router, parts, verb)
     return router
@@ -106,16 +106,14 @@ def add_reading(router: APIRouter, parts: Parts) -> None:
         }
 
 
-def add_changing(router: APIRouter, parts: Parts) -> None:
+def add_changing(router: APIRouter, parts: Parts, readers: Readers) -> None:
     """Add upload, delete, and the orders that carry more than a name."""
 
     @router.put("/{app}/spec", status_code=202, summary="Upload the app's spec", openapi_extra=SPEC_BODY)
     @needs("deploy")
     async def put_spec(app: AppName, request: Request, who: Who) -> Change:
         data = await read_spec(request)
-        if who.is_limited:
-            await run_in_threadpool(check_upload, parts, who, app, data)
-        return accept(await run_in_threadpool(parts.orders.apply, app, data, who.name))
+        return accept(await readers.run(who, lambda: upload(parts, who, app, data)))
 
     @router.delete("/{app}", status_code=202, summary="Take the app's spec away and remove what runs of it")
     @needs("deploy")
@@ -151,6 +149,13 @@ def show_spec(who: Caller, spec: AppSpec) -> Row:
     """Render a spec; who may not deploy sees nothing in it that would let somebody in."""
     row: Row = spec.model_dump(mode="json")
     return row if who.may("deploy") else mask_spec(row)
+
+
+def upload(parts: Parts, who: Caller, app: str, data: bytes) -> Accepted:
+    """Put a spec into the watched directory. Raises the 403 where *who* may not have it there."""
+    if who.is_limited:
+        check_upload(parts, who, app, data)
+    return parts.orders.apply(app, data, who.name)
 
 
 def check_upload(parts: Parts, who: Caller, app: str, data: bytes) -> None:

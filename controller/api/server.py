@@ -37,6 +37,7 @@ from controller.api.admission import Admission, Admissions
 from controller.api.auth import ENDED, Gate
 from controller.api.parts import Parts
 from controller.api.protocols import PeerHttp, PeerWebSocket
+from controller.api.readers import Readers
 from controller.api.sockets import BACKLOG, Listening
 from controller.api.streams import Threads
 
@@ -76,11 +77,12 @@ def build_api(parts: Parts) -> FastAPI:
 
 def list_routers(parts: Parts, threads: Threads, wakers: events.Wakers) -> tuple[APIRouter, ...]:
     """Return every part of the API."""
+    readers = Readers()
     return (
         service.build_router(parts),
         documents.build_router(),
-        specs.build_router(parts),
-        apps.build_router(parts),
+        specs.build_router(parts, readers),
+        apps.build_router(parts, readers),
         logs.build_router(parts, threads),
         shell.build_router(parts, threads),
         captures.build_router(parts, threads),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 
 from controller.api.auth import Caller
@@ -12,27 +13,31 @@ class Shares:
     """
     Places for *limit* at once, of which one token has at most *share*, and all tokens together leave *reserve*.
 
-    The reserve is for whoever comes by the socket. Used on several threads; each call is short.
+    The reserve is for whoever comes by the socket. Safe to call from several threads.
     """
 
     def __init__(self, what: str, *, limit: int, share: int, reserve: int) -> None:
         self._what, self._limit, self._share, self._reserve = what, limit, share, reserve
         self._taken: Counter[int | None] = Counter()
+        self._gate = threading.Lock()
 
     def __len__(self) -> int:
         return self._taken.total()
 
     def take(self, who: Caller) -> None:
         """Take a place. Raises the 503 where *who* may have no more."""
-        limit = self._limit if who.token is None else self._limit - self._reserve
-        if len(self) >= limit:
-            raise Problem(503, "busy", f"{len(self)} {self._what} are open already; try again later")
-        if who.token is not None and self._taken[who.token] >= self._share:
-            raise Problem(503, "busy", f"this token has {self._share} {self._what} open already; end some first")
-        self._taken[who.token] += 1
+        with self._gate:
+            limit = self._limit if who.token is None else self._limit - self._reserve
+            if len(self) >= limit:
+                raise Problem(503, "busy", f"{len(self)} {self._what} are open already; try again later")
+            if who.token is not None and self._taken[who.token] >= self._share:
+                text = f"this token has {self._share} {self._what} open already; end some first"
+                raise Problem(503, "busy", text)
+            self._taken[who.token] += 1
 
     def give_back(self, who: Caller) -> None:
         """Give a place back."""
-        self._taken[who.token] -= 1
-        if not self._taken[who.token]:
-            del self._taken[who.token]
+        with self._gate:
+            self._taken[who.token] -= 1
+            if not self._taken[who.token]:
+                del self._taken[who.token]

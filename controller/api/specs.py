@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 
-from controller.api.auth import Who
+from controller.api.auth import Caller, Who
 from controller.api.bodies import SPEC_BODY, read_spec
 from controller.api.brought import claims_had, situation_of
 from controller.api.parts import Parts
 from controller.api.problems import Problem
+from controller.api.readers import Readers
 from controller.api.refusals import check_spec
 from controller.api.rights import Guarded, needs
 from controller.queries import Row
@@ -24,25 +24,32 @@ FILE = "body"
 """What stands for the file's name in problems with a request's body."""
 
 
-def build_router(parts: Parts) -> APIRouter:
+def build_router(parts: Parts, readers: Readers) -> APIRouter:
     """Return POST /v1/validate and POST /v1/diff."""
     router = APIRouter(route_class=Guarded, prefix="/v1", tags=["specs"])
 
     @router.post("/validate", summary="Every problem of a spec file at once", openapi_extra=SPEC_BODY)
     @needs("read")
-    async def validate(request: Request, _: Who) -> Row:
-        return render_parsed(parse_file(await read_spec(request), FILE))
+    async def validate(request: Request, who: Who) -> Row:
+        data = await read_spec(request)
+        return await readers.run(who, lambda: render_parsed(parse_file(data, FILE)))
 
     @router.post("/diff", summary="What an apply would change, and the plan in words", openapi_extra=SPEC_BODY)
     @needs("deploy")
     async def diff(request: Request, who: Who) -> list[Row]:
-        specs = read_good(await read_spec(request))
-        for spec in specs:
-            who.need("deploy", spec.name)
-            check_spec(who, spec, claims_had(parts, spec.name), parts.settings)
-        return await run_in_threadpool(lambda: [foresee(parts, spec) for spec in specs])
+        data = await read_spec(request)
+        return await readers.run(who, lambda: foresee_all(parts, who, data))
 
     return router
+
+
+def foresee_all(parts: Parts, who: Caller, data: bytes) -> list[Row]:
+    """Say what applying a body's specs would change. Raises the 403 for what *who* may not ask for, and the 422."""
+    specs = read_good(data)
+    for spec in specs:
+        who.need("deploy", spec.name)
+        check_spec(who, spec, claims_had(parts, spec.name), parts.settings)
+    return [foresee(parts, spec) for spec in specs]
 
 
 def render_parsed(parsed: Parsed) -> Row:

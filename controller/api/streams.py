@@ -33,7 +33,6 @@ class Threads:
 
     def __init__(self, limit: int = LIMIT, share: int = SHARE, reserve: int = RESERVE) -> None:
         self._shares = Shares("streams", limit=limit, share=share, reserve=reserve)
-        self._gate = threading.Lock()
 
     @property
     def running(self) -> int:
@@ -42,15 +41,13 @@ class Threads:
 
     def start(self, name: str, who: Caller, work: Callable[[], None]) -> None:
         """Run *work* in a thread of its own. Raises the 503 where *who* may have no more."""
-        with self._gate:
-            self._shares.take(who)
+        self._shares.take(who)
 
         def run() -> None:
             try:
                 work()
             finally:
-                with self._gate:
-                    self._shares.give_back(who)
+                self._shares.give_back(who)
 
         threading.Thread(target=run, name=name, daemon=True).start()
 

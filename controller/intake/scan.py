@@ -224,7 +224,7 @@ def _parse_seen(file: str, path: Path, data: bytes, status: os.stat_result, know
         digest=digest,
         parsed=parsed,
         whole_line=data.endswith((b"\n", b"\r")),
-        blank=not parsed.documents and _is_text(data),
+        blank=not parsed.documents and parsed.is_bounded and _is_text(data),
         racy=racy,
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -15,6 +16,9 @@ from controller.spec.problems import Problem, quote, render_field
 from controller.spec.strategies import STRATEGIES, AnyStrategy, Rolling
 from controller.spec.tree import Fields, Items, Node, Scalar
 from controller.spec.volumes import Volume
+
+Say = Callable[[], Problem]
+"""Puts one problem into words."""
 
 HINTS = {
     "ports": "`port` is the one that speaks HTTP, `routes` say who gets there; no port of the host is published",
@@ -43,17 +47,21 @@ def say_fault(file: str, root: Node, place: Place, fault: Fault) -> Problem:
     return Problem(file=file, line=line, field=render_field(where), found=describe(node), allowed=fault.allowed)
 
 
-def say_error(file: str, root: Node, error: Mapping[str, Any]) -> list[Problem]:
-    """Return the problems for one error of pydantic's."""
+def saying_error(file: str, root: Node, error: Mapping[str, Any]) -> list[Say]:
+    """Return what puts one error of pydantic's into words, a problem each; nobody may want to hear them all."""
     place = _without_tag(tuple(error["loc"]))
-    kind, context = error["type"], error.get("ctx", {})
-    if kind == "spec":
-        return [say_fault(file, root, place, fault) for fault in context["faults"]]
+    if error["type"] == "spec":
+        return [partial(say_fault, file, root, place, fault) for fault in error["ctx"]["faults"]]
+    return [lambda: say_fault(file, root, place, _find_fault(root, place, error))]
+
+
+def _find_fault(root: Node, place: Place, error: Mapping[str, Any]) -> Fault:
+    kind = error["type"]
     if kind == "missing":
-        return [say_fault(file, root, place, Fault(message="is missing; it is required"))]
+        return Fault(message="is missing; it is required")
     if kind == "extra_forbidden":
-        return [say_fault(file, root, place, Fault(message=_say_unknown(root, place)))]
-    return [say_fault(file, root, place, Fault(allowed=_say_allowed(kind, context, str(error["msg"]))))]
+        return Fault(message=_say_unknown(root, place))
+    return Fault(allowed=_say_allowed(kind, error.get("ctx", {}), str(error["msg"])))
 
 
 def _without_tag(place: Place) -> Place:
