@@ -10,6 +10,7 @@ from controller.checkout.follow import Checkout, Listeners, folders_that_count
 from controller.checkout.git import Git, Remote
 from controller.checkout.hooks import FILE as WEBHOOK_FILE
 from controller.checkout.hooks import Webhook
+from controller.checkout.key import check_key
 from controller.clock import Clock
 from controller.intake.desired import Desired
 from controller.intake.judge import Held
@@ -46,6 +47,8 @@ def open_sources(
     if settings.git_url is None:
         ports = replace(_ports(store, publisher, ring, Origin()), fixed_claims=fixed, reserved=_reserved(settings))
         return Sources(desired=Desired(settings.desired, clock, ports))
+    if settings.git_key is not None:
+        check_key(settings.git_key)
     remote = Remote(url=settings.git_url, key=settings.git_key, known_hosts=settings.state / KNOWN_HOSTS)
     checkout = Checkout(
         settings.desired,

@@ -273,5 +273,10 @@ def make_config(api: FastAPI, certificate: Path | None = None) -> uvicorn.Config
 
 
 def serve_api(parts: Parts, listening: Sequence[Listening], stop: threading.Event) -> None:
-    """Serve the API on all that is listening until *stop* is set."""
-    ApiThread(build_api(parts), *listening).run(stop)
+    """Serve the API on all that is listening until *stop* is set; the socket's file goes with it."""
+    try:
+        ApiThread(build_api(parts), *listening).run(stop)
+    finally:
+        for one in listening:
+            if one.file is not None:
+                one.file.remove()

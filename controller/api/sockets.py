@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,11 +114,37 @@ def open_tcp(address: tuple[str, int]) -> socket.socket:
 
 
 @dataclass(frozen=True, slots=True)
+class SocketFile:
+    """The file of a Unix socket, told apart from one that another service has put in its place since."""
+
+    path: Path
+    identity: tuple[int, int]
+
+    @classmethod
+    def at(cls, path: Path) -> SocketFile:
+        """Return the file that is at *path* now."""
+        return cls(path, _identity(path))
+
+    def remove(self) -> None:
+        """Remove the file if it is still this one."""
+        with suppress(OSError):
+            if _identity(self.path) == self.identity:
+                self.path.unlink()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return (found.st_dev, found.st_ino)
+
+
+@dataclass(frozen=True, slots=True)
 class Listening:
     """Sockets that the API is served on; *certificate*, a file of chain and key, puts TLS around them."""
 
     sockets: tuple[socket.socket, ...]
     certificate: Path | None = None
+    file: SocketFile | None = None
+    """What a service that ends takes away with it."""
 
 
 def open_sockets(
@@ -137,11 +164,12 @@ def open_sockets(
         if tcp is not None:
             tcp.close()
         raise
+    file = SocketFile.at(path)
     if tcp is None:
-        return (Listening((local,)),)
+        return (Listening((local,), file=file),)
     if certificate is None:
-        return (Listening((local, tcp)),)
-    return (Listening((local,)), Listening((tcp,), certificate))
+        return (Listening((local, tcp), file=file),)
+    return (Listening((local,), file=file), Listening((tcp,), certificate))
 
 
 def _find_certificate(api: tuple[str, int], certificate_for: Callable[[str], Path]) -> Path:

@@ -19,6 +19,7 @@ import httpx  # noqa: E402
 from controller.cli import dial  # noqa: E402
 from controller.cli.target import Target  # noqa: E402
 from controller.cli.trouble import CONFLICT, FORBIDDEN, MISSING, UNREACHABLE, USAGE, Trouble  # noqa: E402
+from controller.cli.trust import explain, make_tls  # noqa: E402
 
 CONNECT_S = 5.0
 ANSWER_S = 30.0
@@ -118,7 +119,7 @@ class Client:
         sock = dial.open_socket(self.target, CONNECT_S)
         if self.target.kind != "https":
             return sock
-        return make_tls(self.target).wrap_socket(sock, server_hostname=urlsplit(self.target.place).hostname)
+        return make_tls(self.target.ca).wrap_socket(sock, server_hostname=urlsplit(self.target.place).hostname)
 
     def _send(self, method: str, path: str, query: Mapping[str, Any], **more: Any) -> Any:
         with self._turn_errors():
@@ -140,8 +141,11 @@ class Client:
 
     def unreachable(self, error: Exception) -> Trouble:
         """Say that the service cannot be reached, and what to look at."""
-        why = first_cause(error)
         place = self.target.place
+        if (refusal := refused_certificate(error)) is not None:
+            why, hint = explain(refusal, self.target.ca)
+            return Trouble(UNREACHABLE, f"{place} ({self.target.source}): {why}", hint=hint)
+        why = first_cause(error)
         if self.target.kind == "ssh":
             return Trouble(UNREACHABLE, f"{place}: {why}", hint=f"try: {dial.render_command(self.target)}")
         if self.target.kind == "unix":
@@ -152,6 +156,13 @@ class Client:
                 hint="start it with: oton serve, or say where it is with OTON_HOST or OTON_SOCKET",
             )
         return Trouble(UNREACHABLE, f"no service answers at {place} ({self.target.source}): {why}")
+
+
+def refused_certificate(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """Return what the verification of a certificate said, however deep it was wrapped."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def first_cause(error: BaseException) -> str:
@@ -172,17 +183,9 @@ def make_transport(target: Target) -> httpx.BaseTransport:
         case "ssh":
             return dial.SshTransport(target)
         case "https":
-            return httpx.HTTPTransport(verify=make_tls(target))
+            return httpx.HTTPTransport(verify=make_tls(target.ca))
         case _:
             return httpx.HTTPTransport(verify=False)
-
-
-def make_tls(target: Target) -> ssl.SSLContext:
-    """Return what certificates we trust: the system's, or the context's own authority."""
-    try:
-        return ssl.create_default_context(cafile=target.ca or None)
-    except (OSError, ssl.SSLError) as error:
-        raise Trouble(USAGE, f"{target.ca}: no certificates can be read from it: {first_cause(error)}") from error
 
 
 def from_response(response: httpx.Response) -> Trouble:

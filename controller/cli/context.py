@@ -14,6 +14,7 @@ from controller.cli.options import Output, group, verb
 from controller.cli.show import out, print_rows, say
 from controller.cli.target import contexts_file, load_contexts, parse_host
 from controller.cli.trouble import MISSING, OK, USAGE, Trouble
+from controller.cli.trust import check_ca
 
 app = group("Named servers for this command.")
 COLUMNS = {"": "mark", "NAME": "name", "HOST": "host", "TOKEN": "token"}
@@ -34,6 +35,8 @@ def add(
     """Name a server; the first one is used at once."""
     token = read_token(token_file) if token_file is not None else ""
     parse_host(url, token, f"context {name}")
+    if ca is not None:
+        check_ca(ca)
     found = load_contexts(os.environ)
     entry = {"host": url} | ({"token": token} if token else {}) | ({"ca": str(ca.absolute())} if ca is not None else {})
     contexts = {**found.get("contexts", {}), name: entry}

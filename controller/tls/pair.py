@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from controller.errors import Refused
+
+MAKE = "For a test: openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=HOST -addext subjectAltName=DNS:HOST"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +62,9 @@ _FORM = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKey
 def _read_leaf(chain: str) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificates(chain.encode())[0]
-    except ValueError:
-        raise Refused("no certificate in it; allowed: PEM, the host's own certificate first, then its chain") from None
+    except (ValueError, x509.InvalidVersion):
+        allowed = "allowed: PEM, the host's own certificate first, then its chain"
+        raise Refused(f"no certificate in it{_what_it_is(chain)}; {allowed}") from None
 
 
 def _read_key(key: str) -> PrivateKeyTypes:
@@ -68,8 +72,23 @@ def _read_key(key: str) -> PrivateKeyTypes:
         return serialization.load_pem_private_key(key.encode(), password=None)
     except TypeError:
         raise Refused("the key asks for a password; give it without one (openssl pkey -in KEY -out PLAIN)") from None
-    except ValueError:
-        raise Refused("no private key in it; allowed: PEM, RSA or ECDSA, without a password") from None
+    except (ValueError, UnsupportedAlgorithm):
+        allowed = "allowed: PEM, RSA or ECDSA, without a password"
+        raise Refused(f"no private key in it{_what_it_is(key)}; {allowed}") from None
+
+
+def _what_it_is(text: str) -> str:
+    """Say what stands in the place of what was wanted, where that can be told."""
+    for mark, what in {
+        "CERTIFICATE REQUEST-----": "but a certificate request: an authority has to sign it first",
+        "BEGIN CERTIFICATE-----": "but a certificate",
+        "OPENSSH PRIVATE KEY-----": "but a key for ssh",
+        "PRIVATE KEY-----": "but a private key",
+        "PUBLIC KEY-----": "but a public key",
+    }.items():
+        if mark in text:
+            return f", {what}"
+    return ""
 
 
 def _public(private: PrivateKeyTypes) -> bytes:
@@ -89,6 +108,8 @@ def _names(leaf: x509.Certificate) -> tuple[str, ...]:
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        raise Refused("it names no host (no subjectAltName); browsers refuse such certificates") from None
+        raise Refused(f"it names no host (no subjectAltName); browsers refuse such certificates. {MAKE}") from None
+    except (ValueError, x509.DuplicateExtension):
+        raise Refused("its extensions cannot be read") from None
     addresses = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
     return tuple(sorted({name.lower() for name in names.get_values_for_type(x509.DNSName)} | addresses))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from controller.api.sockets import open_socket
+from controller.api.server import serve_api
+from controller.api.sockets import open_socket, open_sockets
 from controller.errors import Refused
 from controller.plan.situation import Memory
 from controller.world.model import World
@@ -289,3 +291,16 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="is no socket"):
         open_socket(place)
     assert place.read_text() == "data"
+
+
+def test_a_service_that_ends_takes_its_socket_away_and_no_other(stage: Stage, tmp_path: Path) -> None:
+    place = tmp_path / "run" / "oton.sock"
+    stop = threading.Event()
+    stop.set()
+    serve_api(stage.parts, open_sockets(place, None, lambda host: tmp_path), stop)
+    assert not place.exists()
+    listening = open_sockets(place, None, lambda host: tmp_path)
+    place.unlink()
+    with open_socket(place):
+        serve_api(stage.parts, listening, stop)
+        assert place.exists(), "another service has put its own there"

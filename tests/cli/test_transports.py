@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import getpass
 import http.server
+import ipaddress
 import os
 import shutil
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -18,6 +21,9 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from controller.api.server import ApiThread
 from controller.api.sockets import Listening, open_tcp
@@ -25,6 +31,7 @@ from tests.api.stage import DEADLINE_S, Session, Stage, rolling_out
 from tests.cli.conftest import ROOT, Ran
 
 Way = Callable[[pytest.TempPathFactory, Stage], Iterator[dict[str, str]]]
+VERIFIES_STRICTLY = bool(ssl.create_default_context().verify_flags & ssl.VERIFY_X509_STRICT)
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 
 
@@ -206,7 +213,92 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(stage: Stage, tmp_path
     with listening(stage, tmp_path / "cert.pem") as port:
         ran = oton({"OTON_HOST": f"https://127.0.0.1:{port}", "OTON_TOKEN": "oton_x"}, tmp_path, "status")
     assert ran.code == 8
-    assert "certificate verify failed" in ran.err
+    assert "its certificate is signed by no authority that this machine knows" in ran.err
+    assert "oton context add NAME URL --ca FILE" in ran.err
+    assert "_ssl.c" not in ran.err
+
+
+@pytest.mark.skipif(not VERIFIES_STRICTLY, reason="this Python takes any authority")
+def test_an_authority_that_openssl_made_without_options_is_told_with_the_way_to_make_a_good_one(
+    stage: Stage, tmp_path: Path
+) -> None:
+    authority(tmp_path, key_usage=None)
+    with listening(stage, tmp_path / "cert.pem") as port:
+        assert oton({}, tmp_path, "context", "add", "far", f"https://127.0.0.1:{port}", "--ca", "ca.pem").code == 0
+        ran = oton({"OTON_TOKEN": "oton_x"}, tmp_path, "status")
+    assert ran.code == 8
+    assert "ca.pem" in ran.err
+    assert "does not include key usage extension" in ran.err
+    assert "-addext keyUsage=critical,keyCertSign,cRLSign" in ran.err
+    assert "_ssl.c" not in ran.err
+
+
+def test_an_authority_of_ones_own_is_believed(stage: Stage, tmp_path: Path) -> None:
+    authority(tmp_path, key_usage=SIGNS)
+    with listening(stage, tmp_path / "cert.pem") as port:
+        assert oton({}, tmp_path, "context", "add", "far", f"https://127.0.0.1:{port}", "--ca", "ca.pem").code == 0
+        ran = oton({"OTON_TOKEN": "oton_x"}, tmp_path, "status")
+    assert (ran.code, "token is not valid" in ran.err) == (7, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "holds no certificate"),
+        (b"\x30\x82\x00\xff", "is not text, maybe DER or PKCS #12"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "holds a private key"),
+        (b"-----BEGIN CERTIFICATE REQUEST-----\nAA\n-----END CERTIFICATE REQUEST-----\n", "an authority has to sign"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "holds a damaged certificate"),
+    ],
+)
+def test_what_is_no_authority_is_refused_where_it_is_given(tmp_path: Path, text: bytes | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "ca.pem").write_bytes(text)
+    ran = oton({}, tmp_path, "context", "add", "far", "https://far.example.com", "--ca", "ca.pem")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"oton: ca.pem: {said}") or said in ran.err
+    assert oton({}, tmp_path, "context", "list", "-o", "name").out == ""
+
+
+SIGNS = x509.KeyUsage(
+    key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False, key_encipherment=False,
+    data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+)  # fmt: skip
+
+
+def authority(folder: Path, key_usage: x509.KeyUsage | None) -> None:
+    """Make ca.pem, as `openssl req -x509` does where no key usage is asked for, and cert.pem, signed by it."""
+    own, theirs = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "our authority")])
+    known_as = x509.SubjectKeyIdentifier.from_public_key(own.public_key())
+    signed_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(own.public_key())
+    ca = a_certificate(name, own).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    ca = ca.add_extension(known_as, critical=False)
+    ca = ca.add_extension(key_usage, critical=True) if key_usage is not None else ca
+    leaf = a_certificate(x509.Name([]), theirs, name).add_extension(signed_by, critical=False)
+    leaf = leaf.add_extension(
+        x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=True
+    )
+    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pem = serialization.Encoding.PEM
+    (folder / "ca.pem").write_bytes(ca.sign(own, hashes.SHA256()).public_bytes(pem))
+    (folder / "cert.pem").write_bytes(theirs.private_bytes(*plain) + leaf.sign(own, hashes.SHA256()).public_bytes(pem))
+
+
+def a_certificate(
+    name: x509.Name, key: ec.EllipticCurvePrivateKey, issuer: x509.Name | None = None
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer or name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+    )
 
 
 def test_what_answers_but_is_not_ours_is_8(tmp_path: Path) -> None:

@@ -61,6 +61,24 @@ def a_pair(*hosts: str, days: int = 90, starts: int = -1) -> tuple[str, str]:
     return chain, key.private_bytes(serialization.Encoding.PEM, form, plain).decode()
 
 
+def a_request() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def an_ssh_key() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    form, plain = serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, form, plain).decode()
+
+
+def a_public_key() -> str:
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return public.public_bytes(serialization.Encoding.PEM, form).decode()
+
+
 @pytest.fixture
 def workers() -> Workers:
     return Workers()
@@ -110,8 +128,15 @@ def bad_ones() -> dict[str, tuple[str, str, str]]:
         "no host": (nameless, nameless_key, "names no host"),
         "expired": (old, old_key, "has expired"),
         "not yet": (early, early_key, "not valid yet"),
-        "no certificate": ("hello", key, "no certificate in it"),
-        "no key": (chain, "hello", "no private key in it"),
+        "how to make one": (nameless, nameless_key, "-addext subjectAltName=DNS:HOST"),
+        "no certificate": ("hello", key, "no certificate in it;"),
+        "swapped": (key, chain, "no certificate in it, but a private key;"),
+        "a request": (a_request(), key, "no certificate in it, but a certificate request: an authority has to sign"),
+        "a damaged one": (chain.replace("M", "N", 3), key, "no certificate in it"),
+        "no key": (chain, "hello", "no private key in it;"),
+        "twice the chain": (chain, chain, "no private key in it, but a certificate;"),
+        "a key for ssh": (chain, an_ssh_key(), "no private key in it, but a key for ssh;|the key is not the cert"),
+        "a public key": (chain, a_public_key(), "no private key in it, but a public key;"),
         "out of order": (chain + other_chain, key, "out of order"),
     }
 
