@@ -40,6 +40,7 @@ class Ledger:
         self.table = draft.table
         self.leaving = {app: dict(entry) for app, entry in draft.leaving.items()}
         self._pending.append((draft.table.version, changes))
+        self._forget_gone()
 
     def settle(self, least: int) -> set[str]:
         """Take everything up to version *least* as confirmed; return the apps that this concerns."""
@@ -51,7 +52,14 @@ class Ledger:
                     self.confirmed.pop(app, None)
                 else:
                     self.confirmed[app] = routes
+        self._forget_gone()
         return concerned
+
+    def _forget_gone(self) -> None:
+        """Forget apps that no worker has in its table any more: nobody asks what is open there."""
+        for app in self.leaving.keys() - self.table.apps.keys():
+            if not any(app in changes for _, changes in self._pending):
+                del self.leaving[app]
 
     def drained(self, app: str, peers: Peers) -> frozenset[str]:
         """Return the app's upstreams that may not be picked any more and on which no worker has anything open."""

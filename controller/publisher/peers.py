@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +99,12 @@ class Peers:
     def get(self, number: int) -> Peer:
         """Return the worker, known or new."""
         return self._peers.setdefault(number, Peer(number))
+
+    def forget(self, apps: Collection[str]) -> None:
+        """Forget what workers reported of apps that have left the table."""
+        for peer in self:
+            for key in [key for key in peer.drained if key[0] in apps]:
+                del peer.drained[key]
 
     def set_roster(self, numbers: Iterable[int], now: float) -> list[Peer]:
         """Take a new roster; return the workers that have gone."""

@@ -371,6 +371,8 @@ class Publisher:
     def _settle(self) -> set[str]:
         """With `_lock` held: note what all workers confirmed; return the apps that this concerns ("" for all)."""
         bells = self._ledger.settle(self._peers.least_confirmed(self._ledger.table.version))
+        if gone := bells - self._ledger.leaving.keys() - self._ledger.table.apps.keys():
+            self._peers.forget(gone)
         if not self._known and self._peers.are_all_synced():
             self._known = True
             bells.add("")

@@ -216,9 +216,21 @@ files = st.tuples(
     st.sampled_from(("good:1", "good:2", "bad:1", "dies:1")),
     st.sampled_from(("rolling", "blue_green", MANUAL, "recreate")),
 )
+gifts = st.tuples(
+    st.just("give"),
+    st.permutations("abc"),
+    st.sampled_from(HOSTS),
+    st.sampled_from(("good:1", "good:2", "bad:1", "dies:1", "")),
+    st.sampled_from(("good:1", "good:2", "good:2", "bad:1")),
+    st.sampled_from(("rolling", "blue_green", MANUAL, "recreate")),
+)
+"""One look in which one app takes a host from another; without an image the giver's file goes."""
 actions = st.one_of(
     files,
-    files,
+    gifts,
+    gifts,
+    gifts,
+    st.tuples(st.just("rounds"), st.integers(1, 12)),
     st.tuples(st.just("drop"), NAMES),
     st.tuples(st.just("look")),
     st.tuples(
@@ -233,11 +245,24 @@ actions = st.one_of(
 )
 
 
+def give(town: Town, apps: str, host: str, leaves: str, takes: str, strategy: object) -> None:
+    giver, taker, _ = apps
+    had, has = town.hosts(giver), town.hosts(taker)
+    if leaves:
+        town.put(giver, *sorted(had - {host}), image=leaves, strategy=strategy, deadline="20s")
+    else:
+        town.drop(giver)
+    town.put(taker, *sorted(has | {host}), image=takes, strategy=strategy, deadline="20s")
+    town.look()
+
+
 def act(town: Town, what: str, *how: object) -> None:
     match what:
         case "file":
             app, hosts, image, strategy = how
             town.put(str(app), *hosts, image=str(image), strategy=strategy, deadline="20s")  # type: ignore[misc]
+        case "give":
+            give(town, *how)  # type: ignore[arg-type]
         case "order":
             town.app(str(how[0])).order(how[1])  # type: ignore[arg-type]
         case "kill":

@@ -65,6 +65,10 @@ class Town:
         if self.files.pop(app, None) is not None:
             self.story.append(f"-- file {app}: gone")
 
+    def hosts(self, app: str) -> set[str]:
+        """Return what the app's document asks for."""
+        return {str(route.host) for route in self.files[app].routes} if app in self.files else set()
+
     def app(self, name: str) -> Citizen:
         if name not in self.apps:
             situation = replace(a_situation(), app=name, standing=Standing(app=name))

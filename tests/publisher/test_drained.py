@@ -98,3 +98,26 @@ def test_what_left_is_remembered_within_bounds():
     assert len(leaving["shop"]) == 200
     assert "u498" in leaving["shop"]
     assert "u0" not in leaving["shop"]
+
+
+def test_nothing_is_kept_of_an_app_that_has_left_the_table(tmp_path):
+    with publishing(tmp_path) as publisher:
+        publisher.set_roster([1])
+        worker = FakeWorker(tmp_path, 1)
+        until(publisher.is_current)
+        for number in range(20):
+            app = f"app{number}"
+            publisher.publish(app, routes(app, "a"))
+            publisher.publish(app, routes(app, "b", draining=("a",)))
+            worker.drained(app, "a", publisher.table().version)
+            until(lambda app=app: publisher.routing(app).drained == {"a"})
+            publisher.publish(app, None)
+        until(publisher.is_current)
+        assert publisher._ledger.leaving == {}
+        assert [peer.drained for peer in publisher._peers] == [{}]
+        publisher.publish("app1", routes("app1", "b", draining=("a",)))
+        until(publisher.is_current)
+        assert publisher.routing("app1").drained == frozenset(), "what it said before counts no longer"
+        worker.drained("app1", "a", publisher.table().version)
+        until(lambda: publisher.routing("app1").drained == {"a"})
+        worker.close()
