@@ -4,7 +4,8 @@ Which rule a host and a path belong to.
 A host is looked up exactly, then as a wildcard's subdomain, then among the rules for any host; within the
 first of these that has a matching path, the longest path wins. The cost of a look-up grows with the segments
 of the path (and no further than the deepest rule of that host), never with the number of routes. Announced rules
-are asked only where no other matches: what does not serve yet takes no request from what does.
+take part as all others do, but take no request from the app that announces them, nor from one that answers until
+its heir is ready.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Literal
 from controller.routing.table import AppRoutes, Rule, Table
 
 HostClass = Literal["exact", "wildcard", "any"]
+_CLASSES: tuple[HostClass, ...] = ("any", "wildcard", "exact")
+"""The more specific, the later."""
 
 
 class BadTarget(ValueError):
@@ -141,7 +144,9 @@ class Matcher:
 
     def _find_plain(self, host: str, path: str) -> Match | None:
         match = self._rules.find(host, path)
-        return self._announced.find(host, path) if match is None else match
+        if not self._announced.hosts or (coming := self._announced.find(host, path)) is None:
+            return match
+        return coming if match is None or _takes(coming, match) else match
 
     def has_host(self, host: str) -> bool:
         """Say whether some rule names *host*, exactly or by a wildcard."""
@@ -268,6 +273,17 @@ def _decode_escape(found: re.Match[str]) -> str:
     if char in "/\\\0":
         raise BadTarget("path has an encoded slash, backslash or NUL")
     return char if char in _UNRESERVED else "%" + digits.upper()
+
+
+def _takes(coming: Match, match: Match) -> bool:
+    """Say whether an announced rule takes the request that a rule in force matches."""
+    if coming.app == match.app or match.rule.kept_for:
+        return False
+    return _rank(coming) > _rank(match)
+
+
+def _rank(match: Match) -> tuple[int, int]:
+    return (_CLASSES.index(match.host_class), len(rule_path(match.rule)))
 
 
 def _rules(entry: AppRoutes, *, announced: bool) -> tuple[Rule, ...]:

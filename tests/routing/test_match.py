@@ -164,21 +164,33 @@ def test_a_normalised_path_is_its_own_normal_form(path: str) -> None:
     assert "/../" not in clean
 
 
-def test_an_announced_rule_is_asked_only_where_no_other_matches() -> None:
+def test_an_announced_rule_takes_nothing_from_its_own_app_and_from_others_what_its_host_and_path_say() -> None:
     soon = AppRoutes(
-        app="soon",
-        rules=tuple(
-            Rule(host=host, path=path, announced=True)
-            for host, path in (("shop.example.com", "/api/v1/x"), ("www.example.com", "/"), ("new.org", "/"))
+        app="api",
+        rules=(
+            *HOUSE.table.apps["api"].rules,
+            *(
+                Rule(host=host, path=path, announced=True)
+                for host, path in (("shop.example.com", "/api/v1/x"), ("www.example.com", "/"), ("new.org", "/"))
+            ),
         ),
     )
-    matcher = compile_table(Table(apps={**HOUSE.table.apps, "soon": soon}), HOUSE, ["soon"])
-    assert found(matcher, "shop.example.com", "/api/v1/x") == "api"
-    assert found(matcher, "www.example.com", "/") == "wild"
-    assert found(matcher, "new.org", "/") == "soon"
-    assert found(matcher, "new.org", "/any") == "any"
-    assert matcher.has_host("new.org")
-    serving = AppRoutes(app="soon", rules=(Rule(host="shop.example.com", path="/api/v1/x"),))
-    later = compile_table(Table(apps={**HOUSE.table.apps, "soon": serving}), matcher, ["soon"])
-    assert found(later, "shop.example.com", "/api/v1/x") == "soon"
-    assert found(later, "new.org", "/") is None
+    matcher = compile_table(Table(apps={**HOUSE.table.apps, "api": soon}), HOUSE, ["api"])
+    own = matcher.find("shop.example.com", "/api/v1/x")
+    assert own is not None
+    assert (own.app, own.rule.announced) == ("api", False), "its own release that serves goes on"
+    for host in ("www.example.com", "new.org"):
+        coming = matcher.find(host, "/")
+        assert coming is not None
+        assert (coming.app, coming.rule.announced) == ("api", True), "a route exists once its spec is accepted: 503"
+    assert found(matcher, "other.example.com", "/") == "wild"
+    later = compile_table(HOUSE.table, matcher, ["api"])
+    assert (found(later, "www.example.com", "/"), found(later, "new.org", "/")) == ("wild", None)
+
+
+@pytest.mark.parametrize(("host", "path"), [("a.example.com", "/"), ("a.example.com", "/x/y"), ("", "/")])
+def test_what_answers_until_its_heir_is_ready_loses_no_request_to_an_announced_rule(host: str, path: str) -> None:
+    old = AppRoutes(app="old", rules=(Rule(host="a.example.com", kept_for="new"),))
+    new = AppRoutes(app="new", rules=(Rule(host=host, path=path, announced=True),))
+    matcher = compile_table(Table(apps={"old": old, "new": new}))
+    assert found(matcher, "a.example.com", "/x/y/z") == "old"
