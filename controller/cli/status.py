@@ -215,9 +215,16 @@ def history(app: AppName, output: Output = "table") -> int:
         print_data(rows, output, name="release")
         return 0
     print_rows(shown, output, HISTORY, name="release", empty=f"{app} has no releases yet")
+    if (last := last_missing({row["release"] for row in rows})) is not None:
+        say(f"up to release {last} the history has only what is shown; older releases are not kept")
     if len(rows) > 1:
         say(f"back to an earlier one: oton rollback {app} --to N")
     return 0
+
+
+def last_missing(numbers: set[int]) -> int | None:
+    """Return the newest release below the newest of *numbers* that is not among them; None: all are there."""
+    return next((number for number in range(max(numbers, default=0), 0, -1) if number not in numbers), None)
 
 
 def first_line(row: dict[str, Any]) -> str:

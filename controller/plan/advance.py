@@ -145,8 +145,16 @@ def _after_switch(p: Picture, release: Release, rollout: Rollout) -> Decision:
     phase = enter(p, rollout, "baking" if is_drained and bake_s else "draining")
     phase = replace(phase, waits_for=_say_wait(is_drained=is_drained, bake_s=bake_s))
     course = _leave_old(p, release, filling, old, is_over=is_drained and bake_s == 0 and keep_s == 0)
+    if reason and not course.serve:
+        course = _call_back(p, course)
     course = replace(course, look_again_s=soonest(filling.look_again_s, bake_s or None, keep_s or None))
     return carry_out(p, course, replace(p.s.memory, rollout=phase))
+
+
+def _call_back(p: Picture, course: Course) -> Course:
+    """Have the warm old ones serve at once: nothing of the new is left, and it is undone once its log is kept."""
+    warm = p.ready(course.rest)
+    return replace(course, serve=warm, rest=tuple(r for r in course.rest if r not in warm))
 
 
 def _say_wait(*, is_drained: bool, bake_s: float) -> str:

@@ -40,23 +40,25 @@ def question_of(release: Release, tls_hosts: Collection[str]) -> Question:
 def judge_of(p: Picture, replica: Replica) -> Release | None:
     """Return the release whose question decides whether *replica* takes requests now; None: nobody knows it."""
     known = tuple(r for _, r in sorted(p.s.releases.items(), reverse=True) if r.container_digest == replica.digest)
-    live, target, rollout = p.live, p.target, p.s.memory.rollout
-    if rollout is not None and rollout.switched is None:
-        # One that a release before brought into service goes on by that one's rules, too.
-        is_older = target not in known or (p.is_trusted(replica) and replica.release != target.number)
-        older = tuple(r for r in known if r != target and r.number >= replica.release) if is_older else ()
-        return _first((live, *older, target), known)
-    return _first((target, live), known)
+    rollout = p.s.memory.rollout
+    is_before_switch = rollout is not None and rollout.switched is None
+    wanted = (p.live, p.target) if is_before_switch else (p.target, p.live)
+    return next((r for r in (*wanted, *known) if r in known), None)
 
 
 def candidate_of(p: Picture, replica: Replica) -> Release | None:
     """Return the release whose question *replica* has to answer, beside the one that decides, before it is live."""
-    rollout, target, judge = p.s.memory.rollout, p.target, judge_of(p, replica)
+    rollout, target = p.s.memory.rollout, p.target
     if rollout is None or rollout.switched is not None or rollout.failing:
         return None
-    if target is None or judge is None or judge == target or target.container_digest != replica.digest:
+    if target is None or target.container_digest != replica.digest:
         return None
-    return target if question_of(target, p.s.tls_hosts) != question_of(judge, p.s.tls_hosts) else None
+    # One that a release between the two has brought up was asked by that one's rules: it is asked anew.
+    asked = judge_of(p, replica)
+    asked = p.release(replica.release) if asked == target else asked
+    if asked is None or question_of(target, p.s.tls_hosts) == question_of(asked, p.s.tls_hosts):
+        return None
+    return target
 
 
 def trial_id(replica: Replica, candidate: Release) -> str:
@@ -89,10 +91,6 @@ def was_proven(p: Picture, replica: Replica) -> bool:
 def proven(p: Picture, replicas: Iterable[Replica]) -> tuple[Replica, ...]:
     """Return those that are ready by the rules of the release to come."""
     return tuple(r for r in replicas if is_proven(p, r))
-
-
-def _first(wanted: Iterable[Release | None], known: tuple[Release, ...]) -> Release | None:
-    return next((r for r in (*wanted, *known) if r in known), None)
 
 
 def _method(release: Release) -> str:

@@ -11,7 +11,7 @@ from controller.plan.operations import PublishRoutes
 from controller.plan.picture import Picture
 from controller.plan.situation import Answer, Decision, Note, Release
 from controller.plan.slots import fill_slots
-from controller.plan.strategies.recreate import is_held, plan_pause
+from controller.plan.strategies.recreate import has_running, is_held, plan_pause, plan_way_back
 from controller.plan.strategies.step import coming_rules, retiring, soonest
 from controller.world.model import Replica
 
@@ -26,17 +26,23 @@ def serve_on(p: Picture, target: Release | None = None) -> Decision:
         return _serve_nothing(p, target)
     if target and is_held(p):
         return carry_out(p, plan_pause(p, target, live), p.s.memory)
+    if not target and _comes_back(p, live):
+        return carry_out(p, plan_way_back(p, live, live), p.s.memory)
     warm, warm_s = _warm(p)
-    # What a rollout that was overtaken had brought into service helps to carry the load until it goes.
-    helpers = p.outgoing(live) if target else ()
     muster = p.muster(live)
-    budget = live.spec.replicas - len(muster.keep) - len(p.ready(helpers)) if helpers else None
+    # What a rollout that was overtaken had brought into service helps to carry the load until it goes; and so does
+    # whatever else is ready while nothing of the live release is (an older backup knows less than what runs).
+    is_alone = bool(target or p.ready(muster.keep) or not live.spec.replicas)
+    helpers = p.outgoing(live) if target else () if is_alone else (*p.ready(p.outgoing(live)), *p.ready(warm))
+    budget = live.spec.replicas - len(muster.keep) - len(p.ready(helpers)) if target and helpers else None
     filling = fill_slots(p, live, muster, f"heals release {live.number}", budget=budget)
-    strays = tuple(r for r in p.others(live, target) if r not in warm and not (target and p.is_routed(r)))
+    strays = tuple(
+        r for r in p.others(live, target) if r not in warm and r not in helpers and not (target and p.is_routed(r))
+    )
     course = Course(
         rules_of=live.spec,
         serve=p.routable((*filling.serve, *helpers)),
-        rest=warm,
+        rest=tuple(r for r in warm if r not in helpers),
         retire=(*filling.retire, *retiring(strays, f"release {live.number} replaced it")),
         fill=filling.operations,
         drain_s=live.spec.drain,
@@ -47,6 +53,16 @@ def serve_on(p: Picture, target: Release | None = None) -> Decision:
     if memory.warm and warm_s is None:
         memory = replace(memory, warm=None)
     return carry_out(p, course, memory)
+
+
+def _comes_back(p: Picture, live: Release) -> bool:
+    """Say whether a single writer is on its way back, behind a hold, after what the history does not know ran."""
+    if live.spec.strategy.type != "recreate" or not live.spec.replicas or p.ready(p.of(live)):
+        return False
+    unknown = tuple(r for r in p.others(live) if p.maker(r) is None)
+    running = [r for r in p.of(live) if r.state == "running"]
+    is_hopeless = p.s.memory.exits or any(p.unready_for_s(r) > live.spec.deadline for r in running)
+    return has_running(unknown) or (is_held(p) and not is_hopeless)
 
 
 def _serve_nothing(p: Picture, target: Release | None) -> Decision:

@@ -146,11 +146,20 @@ def explain_state(seen: Seen) -> str:
     if standing.held:
         return f"{standing.held}; remove it with: oton delete {app}"
     if seen.rollout is not None:
-        return explain_rollout(app, seen.rollout)
+        return "; ".join(part for part in (explain_scaling(seen), explain_rollout(app, seen.rollout)) if part)
     if standing.gone:
         heirs = ", ".join(heir.app for heir in heirs_of(Picture(seen.situation)))
         return f"removed once {heirs} is ready, which takes its routes over" if heirs else "being removed"
     return standing.invalid or explain_rest(seen)
+
+
+def explain_scaling(seen: Seen) -> str:
+    """Say that the release to come wants another number of replicas than the one that `status` counts for."""
+    live, target, rollout = seen.live, seen.target, seen.rollout
+    if live is None or target is None or rollout is None or rollout.failing or rollout.switched is not None:
+        return ""
+    was, comes = live.spec.replicas, target.spec.replicas
+    return f"replicas {was} -> {comes}" if was != comes else ""
 
 
 def explain_rollout(app: str, rollout: Rollout) -> str:

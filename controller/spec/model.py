@@ -74,6 +74,8 @@ __all__ = [
 ]
 
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,39}$"
+LONGEST_WORD = 128 * 1024 - 1
+"""Bytes of one argument or one NAME=value: with more no process can be started (MAX_ARG_STRLEN)."""
 STORED = {"stored": True}
 """Validation context of what was accepted once: rules between fields are not asked again."""
 
@@ -213,6 +215,7 @@ def find_faults(spec: AppSpec, broken: frozenset[str] = frozenset()) -> Iterator
     if not {"strategy", "routes"} & broken and spec.preview_host in own_hosts:
         yield Fault(at=("strategy", "preview_host"), allowed="a host that none of its own routes has")
     yield from _find_doubles(spec, broken)
+    yield from _find_overlong(spec, broken)
     if "proxy" not in broken:
         yield from (replace(fault, at=("proxy", *fault.at)) for fault in find_proxy_faults(spec.proxy))
 
@@ -252,6 +255,25 @@ def _find_doubles(spec: AppSpec, broken: frozenset[str]) -> Iterator[Fault]:
         for index, secret in enumerate(spec.secrets):
             if not secret.file and secret.name in spec.environment:
                 yield Fault(at=("secrets", index), allowed="a name that `environment` does not set too")
+
+
+def _find_overlong(spec: AppSpec, broken: frozenset[str]) -> Iterator[Fault]:
+    before = spec.before.command if spec.before is not None else ()
+    words = {
+        ("command",): spec.command or (),
+        ("entrypoint",): spec.entrypoint or (),
+        ("before", "command"): before,
+        ("health", "command"): spec.health.command or (),
+    }
+    texts: list[tuple[tuple[str, ...], str]] = [
+        (("environment", name), f"{name}={value or ''}") for name, value in spec.environment.items()
+    ]
+    texts += [(place, word) for place, many in words.items() for word in many]
+    for place, text in texts:
+        size = len(text.encode("utf-8", "surrogatepass"))
+        if place[0] not in broken and size > LONGEST_WORD:
+            said = f"found {size} bytes, allowed: at most {LONGEST_WORD} (128K)"
+            yield Fault(at=place, message=f"{said}; Linux starts no process with more in one piece")
 
 
 def load_stored(data: str | bytes) -> AppSpec:

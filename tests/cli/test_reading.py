@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from controller.cli.status import last_missing
 from tests.api.stage import Session, Stage, answering
 from tests.cli.conftest import ROOT, Oton
 
@@ -68,6 +69,13 @@ def test_status_of_one_app_shows_replicas_and_routes(oton: Oton) -> None:
     assert "alpha-r2-1" in out
     assert "alpha.example.com" in out
     assert "10.0.0.1:8000 50%" in out
+
+
+@pytest.mark.parametrize(
+    ("numbers", "last"), [(set(), None), ({1}, None), ({1, 2, 3}, None), (set(range(4, 54)), 3), ({2, 60, 61}, 59)]
+)
+def test_history_knows_up_to_which_release_it_is_not_whole(numbers: set[int], last: int | None) -> None:
+    assert last_missing(numbers) == last
 
 
 def test_history_is_newest_first(oton: Oton) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from controller.plan.operations import Operation, RestartReplica, RunBefore, StartReplica
+from controller.plan.picture import Picture
 from controller.plan.situation import Decision, Release, Situation
-from controller.spec.model import Recreate
+from controller.routing.table import AppRoutes
+from controller.spec.model import AppSpec, Recreate, Rolling
 from controller.world.model import Replica
 
 
@@ -71,20 +73,48 @@ def begins_by_itself(before: Situation, decision: Decision, given_up: frozenset[
     verbs = {order.id: order.verb for order in before.orders}
     if {verbs[a.order] for a in decision.answers} & {"apply", "retry", "unpin"}:
         return ""
-    again = [r.number for r in _begun(before, decision) if r.digest in given_up]
+    again = [r.number for r in _begun(before, decision) if _what(r) in given_up]
     return f"law 5: release {again[0]} was begun by the file, which nobody has changed" if again else ""
 
 
 def what_is_given_up(before: Situation, decision: Decision, given_up: frozenset[str]) -> frozenset[str]:
     """Return the digests that nobody but a person, or another file, may begin again after *decision*."""
-    given_up -= {r.digest for r in _begun(before, decision)}
+    given_up -= {_what(r) for r in _begun(before, decision)}
     was, now = before.memory.rollout, decision.memory.rollout
     if was is None or was.kind != "apply" or (now is not None and now.release == was.release):
         return given_up
     left = before.releases[was.release]
     ended = {r.number: r.outcome for r in decision.releases}.get(was.release)
     is_left = ended in ("failed", "rolled_back") or (now is not None and now.kind == "rollback")
-    return given_up | {left.digest} if is_left else given_up
+    return given_up | {_what(left)} if is_left else given_up
+
+
+def nobody_is_left(situation: Situation, before: AppRoutes | None) -> str:
+    """Say whether the table just published takes out the last ready replicas, with nobody and no hold in their place."""
+    p, routes, live = Picture(situation), situation.world.routing.published, situation.releases.get(_live(situation))
+    if before is None or live is None or situation.standing.gone or not live.spec.replicas or not live.spec.routes:
+        return ""
+    if p.target is not None and may_be_without(p.target.spec):
+        return ""  # the person asked for it
+    if routes is not None and (routes.mode != "serve" or any(u.state == "ready" for u in routes.upstreams)):
+        return ""
+    ready = {r.id: r.name for r in p.replicas if p.is_ready(r)}
+    out = [ready[u.id] for u in before.upstreams if u.state == "ready" and u.group == "live" and u.id in ready]
+    return f"law 2: {out} were ready and routed, and now nobody is" if out else ""
+
+
+def _live(situation: Situation) -> int:
+    return situation.memory.live or 0
+
+
+def may_be_without(spec: AppSpec) -> bool:
+    strategy = spec.strategy
+    return (isinstance(strategy, Rolling) and strategy.limits(spec.replicas)[1] >= spec.replicas) or spec.replicas == 0
+
+
+def _what(release: Release) -> str:
+    """A new value of a secret is a new reason."""
+    return f"{release.digest} {release.secret_versions}"
 
 
 def _begun(before: Situation, decision: Decision) -> list[Release]:

@@ -7,7 +7,7 @@ The laws of the house are checked at every operation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from controller.plan.decide import decide
@@ -25,13 +25,20 @@ from controller.plan.operations import (
 from controller.plan.picture import Picture
 from controller.plan.probing import candidate_of, judge_of, trial_id
 from controller.plan.settle import settle
-from controller.plan.situation import Decision, Done, Order, Situation, Verb
+from controller.plan.situation import Decision, Done, Memory, Order, Release, Situation, Verb
 from controller.plan.text import render_operation
 from controller.routing.table import AppRoutes
 from controller.spec.model import AppSpec, BlueGreen, Rolling
 from controller.world.model import Replica, Resolution, Routing, Verdict
 from tests.builders import a_situation, a_spec, a_standing
-from tests.plan.lawbook import begins_by_itself, history_is_wrong, two_writers, what_is_given_up
+from tests.plan.lawbook import (
+    begins_by_itself,
+    history_is_wrong,
+    may_be_without,
+    nobody_is_left,
+    two_writers,
+    what_is_given_up,
+)
 
 
 class LawBroken(AssertionError):
@@ -65,6 +72,7 @@ class Outside:
     """Says which tables the workers could never take."""
     stillborn: bool = False
     """Replicas that come into being from now on never get ready."""
+    backup: tuple[Memory, Mapping[int, Release]] | None = None
     given_up: frozenset[str] = frozenset()
     """Digests of the file that failed, or that a person took back: a person has to ask for them again."""
     hung: set[str] = field(default_factory=set)
@@ -90,6 +98,20 @@ class Outside:
         self.story.append(f"-- order {order.id}: {verb} {fields or ''}")
         self.situation = replace(self.situation, orders=(*self.situation.orders, order))
         return order.id
+
+    def back_up(self) -> None:
+        """Keep what the history knows now; an empty one is another story (what runs is adopted)."""
+        if self.situation.memory.last_release:
+            self.backup = (self.situation.memory, self.situation.releases)
+
+    def restore(self) -> None:
+        """Have the history know no more than at the last backup; what runs goes on."""
+        if self.backup is not None:
+            self.story.append("-- an older backup is restored")
+            memory, releases = self.backup
+            self.situation = replace(self.situation, memory=memory, releases=releases, orders=())
+            self.given_up = frozenset()
+            self.restart_controller()
 
     # What the world does.
 
@@ -250,6 +272,7 @@ class Outside:
             self.story.append(f"!! {text}")
             return Done(operation, "failed", "engine busy")
         self.story.append(f"   {text}")
+        table = self.situation.world.routing.published
         if self.laws:
             self._check_before(operation)
         if not isinstance(operation, PublishRoutes | KeepLogs | ResolveImage):
@@ -270,6 +293,8 @@ class Outside:
         self._name_newcomers()
         if self.laws:
             self._check_after(operation)
+            if isinstance(operation, PublishRoutes) and (law := nobody_is_left(self.situation, table)):
+                self._break(law)
         if fault and fault.how == "lost":
             return Done(operation, "failed", "reply lost")
         return Done(operation, "done", lines=("last words",))
@@ -314,7 +339,7 @@ class Outside:
 
     def _check_served(self, p: Picture, routes: AppRoutes | None) -> None:
         live, memory = p.live, p.s.memory
-        if p.target is not None and _may_be_without(p.target.spec):
+        if p.target is not None and may_be_without(p.target.spec):
             return  # the person asked for it
         if live is None or live.spec.replicas == 0 or p.s.standing.gone or memory.maintenance is not None:
             return
@@ -413,11 +438,6 @@ class Outside:
         is_pinned = memory.pin is not None and memory.pin.digest == wanted.digest
         if not (is_pinned or memory.held or (failed and failed.digest == wanted.digest)):
             self._break(f"law 3: at rest, and neither where the file nor where a failure says\n{memory}")
-
-
-def _may_be_without(spec: AppSpec) -> bool:
-    strategy = spec.strategy
-    return (isinstance(strategy, Rolling) and strategy.limits(spec.replicas)[1] >= spec.replicas) or spec.replicas == 0
 
 
 def _routes_to(routes: AppRoutes | None, replica: str) -> bool:

@@ -63,6 +63,7 @@ actions = st.one_of(
     st.tuples(st.just("engine"), st.booleans()),
     st.tuples(st.just("restart"), st.none()),
     st.tuples(st.just("gone"), st.none()),
+    st.tuples(st.just("backup"), st.booleans()),
 )
 
 
@@ -81,6 +82,8 @@ def act(outside: Outside, what: str, how: object) -> None:
         outside.pass_time(float(how))  # type: ignore[arg-type]
     elif what == "engine":
         outside.engine(up=bool(how))
+    elif what == "backup":
+        outside.restore() if how else outside.back_up()
     elif what == "restart":
         outside.restart_controller()
     elif what == "harm":

@@ -336,3 +336,21 @@ def test_a_default_that_is_written_out_asks_for_nothing():
 def test_what_is_not_there_yet_is_told_beside_other_problems():
     not_yet = frozenset({"secrets"})
     assert len(texts(GOOD + "secrets: [A]\nport: x\n", not_yet=not_yet)) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("environment: {{KEY: {long}}}", ": environment.KEY: "),
+        ("environment: [A=1, 'KEY={long}']", ": environment"),
+        ("command: [run, {long}KEY=]", ": command: "),
+        ("before: {{command: [run, {long}KEY=]}}", ": before.command: "),
+        ("health: {{command: [run, {long}KEY=]}}", ": health.command: "),
+    ],
+)
+def test_what_linux_hands_to_no_process_is_refused_with_its_place(text: str, place: str) -> None:
+    longest = 128 * 1024 - 1 - len("KEY=")
+    assert texts(GOOD + text.format(long="x" * longest)) == []
+    (problem,) = texts(GOOD + text.format(long="x" * (longest + 1)))
+    assert place in problem
+    assert "found 131072 bytes, allowed: at most 131071 (128K)" in problem
