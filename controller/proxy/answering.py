@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from hashlib import sha1
 from time import monotonic
 
+from controller.proxy.answers import render_date
 from controller.proxy.chunks import render_chunk
 from controller.proxy.passage import Passage
 from controller.proxy.replies import Answer
@@ -12,6 +15,8 @@ from controller.proxy.tunnel import Tunnel
 from controller.proxy.wheel import NEVER
 
 _BODYLESS = frozenset((204, 304))
+_WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""By which a server shows that it speaks WebSocket (RFC 6455, 1.3)."""
 
 
 class Answering(Passage):
@@ -55,6 +60,8 @@ class Answering(Passage):
 
     def _render_answer(self, answer: Answer) -> bytes:
         client, access = self.client, self.app.door.access
+        if not answer.dated:
+            answer.lines.append(render_date())
         lines = answer.lines if access.response_edit is None else access.response_edit.apply_to(answer.lines)
         parts = [b"HTTP/1.1 " + answer.words, *lines]
         if access.hsts and self.is_secure():
@@ -137,6 +144,13 @@ class Answering(Passage):
         self._finish()
 
     # WebSockets and old assets.
+
+    def agrees(self, answer: Answer) -> bool:
+        """Say whether a 101 answers the very key that this request sent, so that no cache or mistake speaks here."""
+        key = next((value for low, _, value in self.fields.pairs if low == b"sec-websocket-key"), b"")
+        wanted = b64encode(sha1(key + _WEBSOCKET, usedforsecurity=False).digest())
+        pairs = [line.split(b":", 1) for line in answer.lines]
+        return [value.strip() for name, value in pairs if name.lower() == b"sec-websocket-accept"] == [wanted]
 
     def _open_tunnel(self, answer: Answer) -> None:
         link = self.link

@@ -6,6 +6,9 @@ import json
 from email.utils import formatdate
 from html import escape
 from http import HTTPStatus
+from time import time
+
+NO_CONTENT = HTTPStatus.NO_CONTENT
 
 _SENTENCES = {
     400: "The request could not be understood.",
@@ -15,6 +18,8 @@ _SENTENCES = {
     405: "This method is not allowed here.",
     408: "The request took too long to arrive.",
     413: "The request is too large.",
+    414: "The address is too long.",
+    417: "What the request expects cannot be met.",
     421: "This connection does not serve that host.",
     429: "Too many requests. Please try again in a moment.",
     431: "The request's headers are too large.",
@@ -31,30 +36,47 @@ def render_answer(
     html: bool = False,
     head_only: bool = False,
     close: bool = False,
+    keep_alive: bool = False,
     message: str = "",
     headers: tuple[tuple[str, str], ...] = (),
 ) -> bytes:
     """
     Return a whole answer, head and body, ready to be written.
 
-    *message* replaces the usual sentence; *headers* are added as they are, so they must be clean.
+    *message* replaces the usual sentence; *headers* are added as they are, so they must be clean. *keep_alive*: the
+    client is told so unless the connection closes, as HTTP/1.0 wants it.
     """
     reason = HTTPStatus(status).phrase
     sentence = message or _SENTENCES.get(status, reason)
     kind, body = _page(status, reason, sentence, request_id) if html else _problem(status, reason, sentence, request_id)
     lines = [
         f"HTTP/1.1 {status} {reason}",
-        f"Date: {formatdate(usegmt=True)}",
-        f"Content-Type: {kind}",
-        f"Content-Length: {len(body)}",
+        render_date().decode(),
+        *([] if status == NO_CONTENT else [f"Content-Type: {kind}", f"Content-Length: {len(body)}"]),
         "Cache-Control: no-store",
         f"X-Request-ID: {request_id}",
     ]
     lines.extend(f"{name}: {value}" for name, value in headers)
     if close:
         lines.append("Connection: close")
+    elif keep_alive:
+        lines.append("Connection: keep-alive")
     head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
-    return head if head_only else head + body
+    return head if head_only or status == NO_CONTENT else head + body
+
+
+def render_date() -> bytes:
+    """Return the header line with the time of day."""
+    now = int(time())
+    line = _dates.get(now)
+    if line is None:
+        _dates.clear()
+        line = _dates[now] = b"Date: " + formatdate(now, usegmt=True).encode()
+    return line
+
+
+_dates: dict[int, bytes] = {}
+"""The present second's, since every answer has one."""
 
 
 def _problem(status: int, reason: str, sentence: str, request_id: str) -> tuple[str, bytes]:

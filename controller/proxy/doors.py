@@ -131,6 +131,8 @@ class Door:
         if https == "only":
             return Refusal(403)
         around, host = self._around, visitor.host_name()
+        if not host:
+            return None if https == "auto" else Refusal(400)  # there is no place to send it to
         if https == "auto" and (around.tls_port is None or not around.covers(host)):
             return None
         port = "" if around.tls_port in (None, 443) else f":{around.tls_port}"
@@ -165,4 +167,5 @@ class Door:
 
 
 def _move(status: int, base: str, target: bytes) -> Refusal:
-    return Refusal(status, (("Location", base + target.decode("latin-1")),))
+    path = "" if target == b"*" else target.decode("latin-1")
+    return Refusal(status, (("Location", base + path),))

@@ -11,22 +11,24 @@ from dataclasses import dataclass
 
 import httptools
 
-from controller.routing.access import UPSTREAM
+from controller.routing.access import UPSTREAM, plain_name
 from controller.routing.match import BadTarget, normalise_host
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _FIELDS = rb"((?:" + TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n"
-_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([01])")
+_METHOD = rb"[A-Z][A-Z0-9_-]{0,31}+"
+_REQUEST_LINE = re.compile(rb"(" + _METHOD + rb") ([\x21-\x7e]++) HTTP/1\.([01])")
+_LONG_LINE = re.compile(_METHOD + rb" [\x21-\x7e]++")
 FIELD_BLOCK = re.compile(_FIELDS)
-_ABSOLUTE = re.compile(rb"https?://([^/?#@]+)(/[^#]*|\?[^#]*)?", re.IGNORECASE)
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 LENGTH = re.compile(rb"[0-9]{1,18}")
 
-METHODS = frozenset(
+_KNOWN = frozenset(
     b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND"
     b" UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE MKCALENDAR LINK UNLINK".split()
 )
-"""What llhttp knows, but for CONNECT, which is refused."""
+"""What llhttp knows; other methods pass too, but for CONNECT, under a name that it knows."""
 
 HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding"
@@ -73,6 +75,10 @@ class Fields:
     """The HTTP/1 minor version under which the block was read."""
     last: bool = False
     """The client wants the connection closed after this request."""
+    hops: bytes | None = None
+    """How often OPTIONS or TRACE may still be forwarded."""
+    ends_here: bool = False
+    """It may be forwarded no more."""
 
 
 class _Splitter:
@@ -88,7 +94,7 @@ class _Splitter:
 def parse_line(line: bytes) -> tuple[bytes, bytes, int]:
     """Return method, target and HTTP/1 minor version of a request line without its line end."""
     found = _REQUEST_LINE.fullmatch(line)
-    if found is None or found[1] not in METHODS or b"#" in found[2]:
+    if found is None or found[1] == b"CONNECT" or b"#" in found[2]:
         raise BadMessage("request line")
     return found[1], found[2], 1 if found[3] == b"1" else 0
 
@@ -99,7 +105,7 @@ def parse_fields(line: bytes, block: bytes, limit: int) -> Fields:
         raise BadMessage("header line")
     splitter = _Splitter()
     try:
-        httptools.HttpRequestParser(splitter).feed_data(line + b"\r\n" + block)
+        httptools.HttpRequestParser(splitter).feed_data(_in_known_words(line) + b"\r\n" + block)
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError as error:
@@ -110,6 +116,11 @@ def parse_fields(line: bytes, block: bytes, limit: int) -> Fields:
         raise BadMessage("header lines disagree")
     pairs = [(name.lower(), name, value.strip(b" \t")) for name, value in splitter.pairs]
     return _gather(pairs, 0 if line.endswith(b"0") else 1)
+
+
+def _in_known_words(line: bytes) -> bytes:
+    method, space, rest = line.partition(b" ")
+    return line if method in _KNOWN else b"POST" + space + rest
 
 
 def _gather(pairs: list[tuple[bytes, bytes, bytes]], version: int) -> Fields:
@@ -133,13 +144,14 @@ def _gather(pairs: list[tuple[bytes, bytes, bytes]], version: int) -> Fields:
     fields.request_id = wished if _REQUEST_ID.fullmatch(wished) else b""
     fields.cookie = b"; ".join(value for low, _, value in pairs if low == b"cookie")
     fields.authorization = seen.get(b"authorization", b"")
+    fields.hops = seen.get(b"max-forwards")
     fields.forwarded_for = seen.get(b"x-forwarded-for", b"")
     passed: list[bytes] = []
     trusted: list[bytes] = []
     for low, name, value in fields.pairs:
         if low in _FORWARDED or low.startswith(b"x-forwarded-"):
             trusted.append(name + b": " + value)
-        elif low not in _OURS:
+        elif low not in _OURS and not _is_twin(low):
             passed.append(name + b": " + value + b"\r\n")
     fields.block = b"".join(passed)
     fields.forwarded = tuple(trusted)
@@ -147,10 +159,19 @@ def _gather(pairs: list[tuple[bytes, bytes, bytes]], version: int) -> Fields:
 
 
 _SINGLE = frozenset((b"host", b"content-length", b"transfer-encoding", b"authorization"))
-_KEPT = frozenset((b"host", b"content-length", b"content-type", b"authorization", b"cookie", b"x-request-id"))
+_KEPT = frozenset(
+    b"host content-length content-type authorization cookie x-request-id max-forwards sec-websocket-key".split()
+)
 """Headers that a client cannot take away by naming them in Connection."""
 _FORWARDED = frozenset((b"forwarded", b"x-real-ip"))
 _OURS = frozenset((b"content-length", b"x-request-id", b"expect", b"host", UPSTREAM))
+_TOLD = _FORWARDED | _OURS | HOP_BY_HOP
+
+
+def _is_twin(name: bytes) -> bool:
+    """Say whether a replica may read *name* as one that only we tell it: CGI and its heirs know no hyphens."""
+    plain = plain_name(name)
+    return plain != name and (plain in _TOLD or plain.startswith(b"x-forwarded-"))
 
 
 def _connection_names(pairs: list[tuple[bytes, bytes, bytes]]) -> frozenset[bytes]:
@@ -189,7 +210,7 @@ def _frame(fields: Fields, seen: dict[bytes, bytes], version: int) -> None:
     expect = seen.get(b"expect")
     if expect is not None and version == 1:
         if expect.lower() != b"100-continue":
-            raise BadMessage("Expect")
+            raise BadMessage("Expect", 417)
         fields.expect = fields.has_body
 
 
@@ -199,29 +220,16 @@ def _wants_websocket(seen: dict[bytes, bytes], named: frozenset[bytes], version:
         and b"upgrade" in named
         and seen.get(b"upgrade", b"").lower() == b"websocket"
         and seen.get(b"sec-websocket-version") == b"13"
-        and b"sec-websocket-key" in seen
+        and b"," not in seen.get(b"sec-websocket-key", b",")
         and b"content-length" not in seen
         and b"transfer-encoding" not in seen
     )
 
 
-def split_target(target: bytes, host: bytes) -> tuple[bytes, bytes]:
-    """
-    Return the origin form of a target and the host that it is for.
-
-    An absolute target must name the same host as the Host header, where there is one.
-    """
-    if target[:1] == b"/":
-        return target, host
-    if target == b"*":
-        return target, host
-    found = _ABSOLUTE.fullmatch(target)
-    if found is None:
-        raise BadMessage("target")
-    if host and found[1].lower() != host.lower():
-        raise BadMessage("target and Host disagree")
-    rest = found[2] or b"/"
-    return (rest if rest[:1] == b"/" else b"/" + rest), found[1]
+def skip_empty_lines(data: bytes) -> bytes:
+    """Return what follows the empty lines before a request; old clients leave them behind a body."""
+    found = _EMPTY_LINES.match(data)
+    return data[found.end() :] if found is not None else data
 
 
 def refuse_bare_ends(data: bytes) -> None:
@@ -230,3 +238,12 @@ def refuse_bare_ends(data: bytes) -> None:
     returns = data.count(b"\r") - (1 if data.endswith(b"\r") else 0)
     if data.count(b"\n") != lines or returns != lines or b"\0" in data:
         raise BadMessage("bare CR, LF or NUL")
+
+
+def refuse_long(data: bytes, most: int) -> BadMessage:
+    """Return why a head that is longer than *most* bytes is refused, the same however it came."""
+    data = data[: most + 1]
+    refuse_bare_ends(data)
+    if b"\r\n" in data[:-1]:
+        return BadMessage("head too large", 431)
+    return BadMessage("target too long", 414) if _LONG_LINE.fullmatch(data) else BadMessage("request line")

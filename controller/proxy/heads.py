@@ -8,15 +8,14 @@ for by many. What was read and checked once is looked up by its bytes; new bytes
 from __future__ import annotations
 
 from controller.proxy.framing import (
-    BadMessage,
     Fields,
     parse_fields,
     parse_line,
-    read_host,
     refuse_bare_ends,
-    split_target,
+    refuse_long,
 )
 from controller.proxy.limits import Limits
+from controller.proxy.targets import resolve
 
 _BLOCK_BYTES, _BLOCKS = 2048, 1024
 _LINE_BYTES, _LINES = 256, 4096
@@ -42,7 +41,7 @@ class HeadReader:
         end = data.find(b"\r\n\r\n") + 4
         if end < 4 or end > self._limits.header_bytes:
             if len(data) > self._limits.header_bytes:
-                raise BadMessage("head too large", 431)
+                raise refuse_long(data, self._limits.header_bytes)
             refuse_bare_ends(data)
             return None
         split = data.find(b"\r\n")
@@ -54,10 +53,9 @@ class HeadReader:
         fields = self._blocks[version].get(block)
         if fields is None:
             fields = self._read_block(line, block, version)
-        if target[:1] == b"/":
-            return method, target, fields.name, fields, end
-        target, host = split_target(target, fields.host)
-        return method, target, read_host(host), fields, end
+        if target[:1] != b"/" or fields.hops is not None:
+            target, fields = resolve(method, target, fields)
+        return method, target, fields.name, fields, end
 
     def _read_line(self, line: bytes) -> tuple[bytes, bytes, int]:
         read = parse_line(line)

@@ -9,7 +9,7 @@ from controller.proxy.accesslog import render_refusal
 from controller.proxy.answers import render_answer
 from controller.proxy.core import Core
 from controller.proxy.exchange import Exchange
-from controller.proxy.framing import BadMessage
+from controller.proxy.framing import BadMessage, skip_empty_lines
 from controller.proxy.heads import Head
 from controller.proxy.sockets import ReaderPace, plain_address, render_forwarded, reset_on_close
 from controller.proxy.tls import Certificate, Handshake, certificate_of
@@ -243,8 +243,8 @@ class Client(asyncio.Protocol):
     def _take_request(self) -> bool:
         """Begin the next request if its head is whole."""
         try:
-            if self._buffer.startswith(b"\r\n"):
-                self._buffer = self._buffer[2:]  # what old clients leave behind a body; one is enough
+            if self._buffer[:1] == b"\r":
+                self._buffer = skip_empty_lines(self._buffer)
             head = self.core.heads.read(self._buffer)
             if head is None:
                 return False

@@ -19,6 +19,9 @@ from controller.proxy.wheel import NEVER
 from controller.routing.match import BadTarget, Match
 from controller.routing.table import Rule
 
+_ALLOW = (("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
+"""Where we are the last that OPTIONS or TRACE may reach; TRACE would show what proxies before us added."""
+
 
 class Passage(Visit):
     """A request on its way."""
@@ -130,6 +133,9 @@ class Passage(Visit):
 
     def _admit(self, now: float) -> None:
         """Let the request through by the app's mode: to a replica, into the queue, or to an answer."""
+        if self.fields.ends_here:
+            self.refuse(204 if self.method == b"OPTIONS" else 405, headers=_ALLOW)
+            return
         app = self.app
         routes = app.routes
         if routes.mode != "serve" and self.rule.group == "live":

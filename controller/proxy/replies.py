@@ -16,7 +16,7 @@ _LINE = re.compile(rb"(" + TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*+)")
 _KEPT_LINES = 4096
 _KEPT_LINE_BYTES = 128
 
-_PASS, _SKIP, _LENGTH, _CHUNKED, _CLOSE, _NAMES, _UPGRADE, _EVENTS = range(8)
+_PASS, _SKIP, _LENGTH, _CHUNKED, _CLOSE, _NAMES, _UPGRADE, _EVENTS, _DATE = range(9)
 """What a header line means to the lane: it goes on, it ends here, or it says something beside."""
 
 Meaning = tuple[int, int | bytes]
@@ -25,7 +25,19 @@ Meaning = tuple[int, int | bytes]
 class Answer:
     """The head of a replica's answer."""
 
-    __slots__ = ("chunked", "close", "drop", "events", "length", "lines", "status", "upgrade", "version", "words")
+    __slots__ = (
+        "chunked",
+        "close",
+        "dated",
+        "drop",
+        "events",
+        "length",
+        "lines",
+        "status",
+        "upgrade",
+        "version",
+        "words",
+    )
 
     def __init__(self, status: int, version: int, words: bytes) -> None:
         self.status = status
@@ -40,6 +52,8 @@ class Answer:
         self.upgrade = b""
         self.drop: frozenset[bytes] = frozenset()
         """What Connection names beside the usual."""
+        self.dated = False
+        """It says when it was made."""
         self.events = False
         """It is an event stream."""
 
@@ -115,6 +129,8 @@ def _understand(name: bytes, value: bytes) -> Meaning | None:
     if name == b"connection":
         value = value.lower()
         return (_SKIP, b"") if value == b"keep-alive" else (_CLOSE, b"") if value == b"close" else (_NAMES, value)
+    if name == b"date":
+        return _DATE, b""
     if name == b"upgrade":
         return _UPGRADE, value.lower()
     return (_SKIP, b"") if name in HOP_BY_HOP else None
@@ -133,6 +149,9 @@ def _take(answer: Answer, meaning: Meaning, line: bytes) -> None:
         answer.chunked = True
     elif kind == _CLOSE:
         answer.close = True
+    elif kind == _DATE:
+        answer.dated = True
+        answer.lines.append(line)
     elif kind == _EVENTS:
         answer.events = True
         answer.lines.append(line)

@@ -110,6 +110,7 @@ class Visit(Request, Taker, Open, Held):
             html=self.fields.html,
             head_only=self.head_only,
             close=client.closing,
+            keep_alive=self.fields.version == 0,
             message=message,
             headers=headers,
         )

@@ -42,6 +42,14 @@ _SAFE = "/%?#!$&'()*+,;=:@~[]-._"
 _SHOWN = 80
 
 
+def plain_name(name: bytes) -> bytes:
+    """Return a header's name as CGI and its heirs would tell names apart: anything but letters and digits is alike."""
+    return name.lower().translate(_HYPHENS)
+
+
+_HYPHENS = bytes(byte if chr(byte).isalnum() and byte < 128 else 45 for byte in range(256))
+
+
 class Unfit(ValueError):
     """An app's entry cannot be used: says field, what was found, and what is allowed."""
 
@@ -54,8 +62,9 @@ class Edit:
     lines: bytes
 
     def apply(self, block: bytes) -> bytes:
-        """Return header lines after removing and setting."""
-        kept = [line for line in block.splitlines(True) if line.partition(b":")[0].lower() not in self.remove]
+        """Return a request's lines after removing and setting, whichever way a removed name is spelt."""
+        gone = {plain_name(name) for name in self.remove}
+        kept = [line for line in block.splitlines(True) if plain_name(line.partition(b":")[0]) not in gone]
         return b"".join(kept) + self.lines
 
     def apply_to(self, lines: list[bytes]) -> list[bytes]:

@@ -22,6 +22,8 @@ PATIENT = Limits(header_s=10, keepalive_s=10, pace_window_s=10, linger_s=10, hal
 """Each client ends its side at once, so that no deadline has to pass; on a busy machine a short one cuts it off."""
 
 PIECES = (
+    b"QUERY /q HTTP/1.1\r\n", b"OPTIONS * HTTP/1.1\r\n", b"OPTIONS http://a HTTP/1.1\r\n", b"GET http://a/ HTTP/1.0\r\n", b"TRACE / HTTP/1.1\r\n",
+    b"Host:\r\n", b"Max-Forwards: 0\r\n", b"Max-Forwards: 1\r\n", b"Transfer_Encoding: chunked\r\n", b"Connection: keep-alive\r\n",
     b"GET / HTTP/1.1\r\n", b"POST /a HTTP/1.1\r\n", b"HEAD / HTTP/1.0\r\n", b"PUT http://a/ HTTP/1.1\r\n", b"GET /%2e%2e/ HTTP/1.1\r\n",
     b"Host: a\r\n", b"Host: b\r\n", b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n",
     b"Transfer-Encoding:\tchunked \r\n", b"Connection: close\r\n", b"Connection: Upgrade\r\n", b"Upgrade: websocket\r\n", b"Expect: 100-continue\r\n",
@@ -31,6 +33,8 @@ WHOLE = (
     b"GET /w HTTP/1.1\r\nHost: a\r\n\r\n",
     b"POST /w HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
     b"POST /w HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    b"QUERY http://a/w HTTP/1.1\r\nHost:\r\nContent-Length: 5\r\n\r\nhello",
+    b"GET /w HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
 )
 soup = st.lists(st.sampled_from(PIECES + WHOLE) | st.binary(max_size=6), min_size=1, max_size=12).map(b"".join)
 
