@@ -40,6 +40,7 @@ def test_a_key_without_a_password_is_taken(tmp_path: Path, form: serialization.P
         (KEY.private_bytes(PEM, FORM.PKCS8, LOCKED), 0o600, "asks for a password"),
         (KEY.private_bytes(PEM, FORM.OpenSSH, PLAIN), 0o644, "can be read by others"),
     ],
+    ids=["public", "empty", "binary", "certificate", "locked-openssh", "locked-pkcs8", "open"],
 )
 def test_what_ssh_could_not_use_is_refused(tmp_path: Path, data: bytes, mode: int, said: str) -> None:
     with pytest.raises(Refused, match=said) as caught:
