@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import stat
 import tarfile
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from controller.archive import KEPT, MANIFEST, STAGED, Place, apply_staged, load_last, save_archive, stage
+from controller.archive import KEPT, MANIFEST, STAGED, Place, apply_staged, load_last, save_archive, stage, unpack
 from controller.clock import SystemClock
 from controller.errors import Refused
 from controller.store.store import KEY_FILE, Store
@@ -133,7 +135,22 @@ def test_a_backup_that_was_cut_short_or_is_none_changes_nothing(place: Place, ar
 
 
 @pytest.mark.parametrize(
-    "name", ["../evil", "/etc/evil", "state/../../evil", "state", "other/file", "manifest.json/x", "state/a/../../../e"]
+    "name",
+    [
+        "",
+        ".",
+        "/",
+        "state/" + "a" * 300,
+        "state/" + "a/" * 2000 + "b",
+        "state/" + "a/" * 20 + "b",
+        "../evil",
+        "/etc/evil",
+        "state/../../evil",
+        "state",
+        "other/file",
+        "manifest.json/x",
+        "state/a/../../../e",
+    ],
 )
 def test_a_backup_with_a_path_that_leads_elsewhere_is_refused(place: Place, tmp_path: Path, name: str) -> None:
     file = forge(tmp_path, [(name, b"x", tarfile.REGTYPE)])
@@ -162,6 +179,74 @@ def test_a_backup_of_a_kind_that_we_do_not_know_is_refused(
 ) -> None:
     file = forge(tmp_path, [(MANIFEST, json.dumps(manifest).encode(), tarfile.REGTYPE)])
     with pytest.raises(Refused, match=why):
+        stage(place, file, has_apps=False)
+
+
+def bomb(tmp_path: Path, kind: str) -> Path:
+    """Return a small archive that would be gigabytes in memory, or thousands of calls deep."""
+    file = tmp_path / "bomb.tar.gz"
+    with gzip.open(file, "wb", compresslevel=1) as out:
+        if kind == "long header":
+            info = tarfile.TarInfo("pax")
+            info.type, info.size = tarfile.XHDTYPE, 300 * 1024**2
+            out.write(info.tobuf())
+            for _ in range(300):
+                out.write(b"0" * 1024**2)
+        elif kind == "long name":
+            info = tarfile.TarInfo("x")
+            info.type, info.size = tarfile.GNUTYPE_LONGNAME, 300 * 1024**2
+            out.write(info.tobuf() + b"a" * 1024)
+        elif kind == "many headers":
+            for number in range(3000):
+                text = f"k{number}=v\n"
+                record = f"{len(text) + 3:02d} {text}".encode()
+                info = tarfile.TarInfo("global")
+                info.type, info.size = tarfile.XGLTYPE, len(record)
+                out.write(info.tobuf() + record.ljust(512, b"\0"))
+        elif kind == "sparse":
+            records = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"
+            info = tarfile.TarInfo("x")
+            info.type, info.size = tarfile.XHDTYPE, len(records)
+            out.write(info.tobuf() + records.ljust(512, b"\0"))
+            info = tarfile.TarInfo("state/x")
+            info.size = 300 * 1024**2
+            out.write(info.tobuf() + b"9999999999\n")
+            for _ in range(300):
+                out.write(b"1\n" * (512 * 1024))
+        elif kind == "many files":
+            for number in range(100):
+                out.write(tarfile.TarInfo(f"state/{number}").tobuf())
+    return file
+
+
+@pytest.mark.parametrize("kind", ["long header", "long name", "many headers", "sparse", "many files"])
+def test_a_backup_that_is_a_bomb_is_refused_before_it_fills_the_memory(
+    place: Place, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpack, "MOST_FILES", 50)
+    file = bomb(tmp_path, kind)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refused):
+            stage(place, file, has_apps=False)
+        assert tracemalloc.get_traced_memory()[1] < 64 * 1024**2
+    finally:
+        tracemalloc.stop()
+    assert not [name for name in place.state.iterdir() if STAGED in name.name]
+
+
+def test_a_manifest_that_is_nested_without_end_is_refused(place: Place, tmp_path: Path) -> None:
+    file = forge(tmp_path, [(MANIFEST, b"[" * 100_000, tarfile.REGTYPE)])
+    with pytest.raises(Refused, match="no manifest"):
+        stage(place, file, has_apps=False)
+
+
+@pytest.mark.parametrize("names", [("state/a", "state/a/b"), ("state/a/b", "state/a"), ("state/a", "state/a")])
+def test_files_that_cannot_stand_beside_each_other_are_refused(
+    place: Place, tmp_path: Path, names: tuple[str, str]
+) -> None:
+    file = forge(tmp_path, [(name, b"x", tarfile.REGTYPE) for name in names])
+    with pytest.raises(Refused):
         stage(place, file, has_apps=False)
 
 

@@ -22,6 +22,10 @@ MOOD = {
 """Words that carry a colour wherever they stand alone in a column."""
 
 
+BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2028\u2029\u2066\u2067\u2068\u2069")
+"""Marks that turn the direction of what follows, or break its line: a name could be shown backwards."""
+
+
 def use_colour(stream: Any) -> bool:
     """Say whether a stream is a terminal that wants colour."""
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -116,13 +120,25 @@ def cell(row: Row, key: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ",".join(str(one) for one in value)
+        return plain(",".join(str(one) for one in value)).replace("\n", " ")
     return plain(str(value)).replace("\n", " ")
 
 
 def plain(text: str) -> str:
-    """Return *text* without control characters, so that an app's output cannot drive the terminal."""
-    return "".join(char if char >= " " or char in "\n\t" else "�" for char in text if char != "\x7f")
+    """Return *text* without marks that drive a terminal, so that an app's output cannot."""
+    return "".join(char if (char >= " " or char in "\n\t") and not _drives(char) else "�" for char in text)
+
+
+def _drives(char: str) -> bool:
+    """Say whether a mark that is no ASCII control moves a cursor all the same, or turns the direction of text."""
+    return char == "\x7f" or "\x80" <= char <= "\x9f" or char in BIDI
+
+
+def _escaped(text: str, stream: Any) -> str:
+    """Return *text* as it may go to *stream*; what we print ourselves has none of these, and JSON may escape them."""
+    if not stream.isatty():
+        return text
+    return "".join(f"\\u{ord(char):04x}" if _drives(char) else char for char in text)
 
 
 def age(text: str | None, now: datetime | None = None) -> str:
@@ -145,14 +161,14 @@ def render_span(seconds: float) -> str:
 
 def out(text: str) -> None:
     """Print one piece of data."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(_escaped(text, sys.stdout) + "\n")
     sys.stdout.flush()
 
 
 def say(*lines: str) -> None:
     """Print progress or a remark: on standard error, so that data stays clean."""
     for line in lines:
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(_escaped(line, sys.stderr) + "\n")
     sys.stderr.flush()
 
 

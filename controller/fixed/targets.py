@@ -12,6 +12,22 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+METADATA: tuple[Network, ...] = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "fd00:ec2::/32",  # Amazon: metadata, credentials of containers, time, names
+        "fd20:ce::254/128",  # Google
+        "fd00:42::42/128",  # Scaleway
+        "100.100.100.200/32",  # Alibaba
+        "168.63.129.16/32",  # Azure
+        "192.0.0.192/32",  # Oracle
+    )
+)
+"""Where clouds hand credentials to whoever asks from the machine itself, beside the link-local 169.254.0.0/16."""
+_WRAPPED = tuple(ipaddress.IPv6Network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96"))
+"""IPv6 networks whose last 32 bits are an IPv4 address that is reached in the end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fence:
     """What a fixed route may not lead to."""
@@ -28,11 +44,16 @@ class Fence:
 
         *is_ours*: it is an address of this machine.
         """
-        found = ipaddress.ip_address(address)
+        found = ipaddress.ip_address(address.partition("%")[0])
         found = getattr(found, "ipv4_mapped", None) or found
+        reached = (found, *_inside(found))
+        if any(one.is_link_local for one in reached):
+            return f"{found} is link-local; that is never a target"
+        if any(_is_metadata(one) for one in reached):
+            return f"{found} leads to a cloud's metadata, which hands out credentials; that is never a target"
         is_nobodys = found.is_multicast or found.is_unspecified or (found.is_reserved and not found.is_loopback)
-        if found.is_link_local or is_nobodys:
-            return f"{found} is link-local, multicast or no host's address; that is never a target"
+        if is_nobodys:
+            return f"{found} is multicast or no host's address; that is never a target"
         if (is_ours or found.is_loopback) and port in self.own_ports:
             return f"port {port} of this machine is the service's own, or the engine's; that is never a target"
         is_inside = found.is_loopback or any(found in net for net in _networks(self.containers))
@@ -57,6 +78,20 @@ def read_target(text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536 or len(host) > 253:
         raise Refused(f'targets: found "{text[:80]}", allowed: host:port, such as 10.0.0.7:8080')
     return host, int(port)
+
+
+def _is_metadata(address: Address) -> bool:
+    return any(address in net for net in METADATA)
+
+
+def _inside(address: Address) -> list[Address]:
+    """Return the IPv4 addresses that an IPv6 address leads to by translation or a tunnel."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return []
+    found = [address.sixtofour, *(address.teredo or ())]
+    if any(address in net for net in _WRAPPED):
+        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [one for one in found if one is not None]
 
 
 def _networks(texts: Collection[str]) -> list[Network]:

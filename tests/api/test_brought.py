@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -17,7 +16,7 @@ from controller.spec.digest import digest_spec
 from tests.api.stage import Stage, a_release, a_spec, answering
 from tests.api.test_apps import wait_for
 from tests.api.test_streams import wire
-from tests.api.test_tokens import REFUSED, Bearer
+from tests.api.test_tokens import REFUSED, Bearer, a_server
 
 VERBS = ("rollback", "unpin", "promote", "abort", "retry", "restart", "resume")
 BEYOND = [fields for fields, _ in REFUSED if "strategy" not in fields]
@@ -26,8 +25,7 @@ SOCKET = {"volumes": ["/var/run/docker.sock:/s"]}
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    settings = SimpleNamespace(allow_binds=(), allow_caps=(), allow_networks=(), docker_host=None)
-    with Stage(tmp_path, settings=settings).open() as opened:
+    with Stage(tmp_path, settings=a_server()).open() as opened:
         opened.plays = {verb: answering("done") for verb in VERBS}
         yield opened
 

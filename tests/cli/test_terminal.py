@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import select
@@ -140,3 +141,35 @@ def test_nothing_an_app_says_can_drive_the_terminal(stage: Stage, tmp_path: Path
     with terminal(stage, tmp_path, *words, NO_COLOR="1") as shown:
         assert shown.end() == 0
         assert "\x1b]0;" not in shown.shown
+
+
+MARKS = "\x1b\x07\x7f\x85\x9b\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2028\u2029\u2066\u2067\u2068\u2069"
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_no_mark_that_drives_a_terminal_or_turns_its_text_reaches_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from controller.cli import show
+
+    hostile = f"a{MARKS}b"
+    row = {"app": hostile, "names": [hostile], "text": hostile}
+    assert show.plain(hostile) == "a" + "�" * len(MARKS) + "b"
+    monkeypatch.setattr("sys.stdout", screen := Screen())
+    monkeypatch.setattr("sys.stderr", errors := Screen())
+    for form in ("table", "json", "yaml"):
+        show.print_rows([row], form, {"APP": "app", "NAMES": "names"}, name="app")
+    show.print_line(row, "json")
+    show.say(hostile.replace("\x1b", "").replace("\x07", ""))
+    for text in (screen.getvalue().replace("\x1b[1m", "").replace("\x1b[0m", ""), errors.getvalue()):
+        assert not set(MARKS) & set(text)
+
+
+def test_a_file_gets_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from controller.cli import show
+
+    monkeypatch.setattr("sys.stdout", file := io.StringIO())
+    show.print_line({"app": "שלום\u200f"}, "json")
+    assert file.getvalue() == '{"app": "שלום\u200f"}\n'

@@ -1,7 +1,8 @@
 """
 A backup as one file: the database, and what of the state directory cannot be made anew.
 
-Knows which files those are and how they are packed; the database is copied and checked by the store's room.
+Knows which files those are and how they are packed, and nothing of what is in the database: it is copied and checked by
+the store's room.
 Restoring happens in two steps: `stage` checks and unpacks beside what is in use, and `apply_staged` puts it in
 place at the next start of the controller, before anything is open.
 """
@@ -9,7 +10,6 @@ place at the next start of the controller, before anything is open.
 from __future__ import annotations
 
 import calendar
-import gzip
 import json
 import os
 import re
@@ -21,9 +21,10 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
+from controller.archive.unpack import DATABASE, MANIFEST, STATE, unpack_files
 from controller.errors import Refused, Retry
 from controller.store.backup import Checked, check_backup, restore_backup
 from controller.store.numbers import FILE as NUMBERS
@@ -32,7 +33,6 @@ from controller.store.store import KEY_FILE
 
 FORMAT = 1
 """Version of the archive; an older one is understood, a newer one refused."""
-MANIFEST, DATABASE, STATE = "manifest.json", "database.db", "state"
 SAVED = "%Y-%m-%dT%H:%M:%SZ"
 STAGED, KEPT, LAST = "restore", "before-restore", "restored.json"
 MADE_ANEW = frozenset(
@@ -41,9 +41,6 @@ MADE_ANEW = frozenset(
 """What of the state directory is another start's, another machine's, or too large."""
 GAP, GAP_EACH_S = 1000, 60
 """How many numbers a service elsewhere may have given out since its backup: these, and one a minute of its age."""
-LARGEST_BYTES = 4 * 1024**3
-"""More than this in one archive is not ours."""
-PIECE_BYTES = 1024**2
 TRIES = 3
 _INSTANCE = re.compile(r"[0-9a-f]{12}")
 
@@ -114,7 +111,7 @@ def stage(place: Place, archive: Path, *, has_apps: bool) -> Mapping[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir(mode=0o700)
-        _unpack(archive, folder)
+        unpack_files(archive, folder)
         manifest = _read_manifest(folder)
         check_backup(folder / DATABASE)
         if has_apps and manifest["instance"] != place.instance:
@@ -221,44 +218,11 @@ def _key_bytes(place: Place) -> bytes:
     return file.read_bytes() if file.exists() else b""
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    left = LARGEST_BYTES
-    try:
-        with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as packed:
-            for member in packed:
-                path = PurePosixPath(member.name)
-                is_ours = member.name in (MANIFEST, DATABASE) or (path.parts[0] == STATE and len(path.parts) > 1)
-                left -= member.size
-                if not member.isreg() or not is_ours or ".." in path.parts or path.is_absolute() or left < 0:
-                    raise Refused(f'found "{member.name[:80]}" in the backup, which does not belong there')
-                _extract(packed, member, folder / path)
-            while stream.read(PIECE_BYTES):
-                pass  # only its end tells whether all of it is there
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise Refused(f"not a backup of ours, or cut short: {error}") from error
-    except OSError as error:
-        if error.errno is None:  # gzip says it so where it is not gzip, or a checksum is wrong
-            raise Refused(f"not a backup of ours, or damaged: {error}") from error
-        raise
-
-
-def _extract(packed: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    source = packed.extractfile(member)
-    if source is None:
-        raise Refused(f'"{member.name[:80]}" of the backup cannot be read')
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, member.mode & 0o700 | 0o600)
-    with source, os.fdopen(descriptor, "wb") as out:
-        shutil.copyfileobj(source, out)
-        out.flush()
-        os.fsync(descriptor)
-
-
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         version, instance = int(manifest["format"]), str(manifest["instance"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Refused("not a backup of ours: it has no manifest") from error
     if version > FORMAT:
         raise Refused(f"found a backup of format {version}, this version knows up to {FORMAT}; install a newer one")
