@@ -14,7 +14,7 @@ import structlog
 from controller.clock import Clock
 from controller.errors import ControllerError, Refused
 from controller.fixed.targets import Fence, read_target
-from controller.plan.claims import Claim, Claims, claim_of, claims_of_routes
+from controller.plan.claims import Claim, Claims, claim_of, claims_of_routes, keepers
 from controller.plan.situation import Heir
 from controller.ports import Target
 from controller.routing.table import AppRoutes, Rule, Upstream
@@ -96,7 +96,7 @@ class Keeper:
         self._said: dict[str, str] = {}
         self.built_in: tuple[AppRoutes, ...] = ()
         """Entries of the service's own, such as the API under its public host."""
-        self.heirs: Callable[[str, Collection[Claim]], Mapping[Claim, Heir]] = lambda _entry, _claims: {}
+        self.heirs: Callable[[str, Mapping[Claim, str]], Mapping[Claim, Heir]] = lambda _entry, _claims: {}
         """Which apps ask for what an entry has."""
 
     def run(self, stop: threading.Event) -> None:
@@ -140,7 +140,7 @@ class Keeper:
         """Take an entry out of the table, but what an app takes over only once that is ready."""
         published = self._publisher.routing(app).published
         rules = published.rules if published is not None else ()
-        heirs = self.heirs(app, [claim_of(rule) for rule in rules])
+        heirs = self.heirs(app, keepers(rules))
         kept = tuple(replace(r, kept_for=heirs[claim_of(r)].app) for r in rules if claim_of(r) in heirs)
         self._prober.watch(app, ())
         self._publisher.publish(app, replace(published, rules=kept, waiting=()) if published and kept else None)

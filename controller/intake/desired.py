@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,11 +67,20 @@ class Desired:
         """Return who has which claim, as of the last look."""
         return self._looks.shown.state.grants.owners
 
-    def heirs(self, app: str, claims: Collection[Claim]) -> Mapping[Claim, Heir]:
-        """Return for each of *claims* the other app that asks for it, by a spec in force or once *app* lets go."""
-        state = self._looks.shown.state
-        others = ((claim, [one for one in state.heirs.get(claim, ()) if one != app]) for claim in claims)
-        return {claim: Heir(found[0], found[0] in state.resting) for claim, found in others if found}
+    def heirs(self, app: str, claims: Mapping[Claim, str]) -> Mapping[Claim, Heir]:
+        """
+        Return for each of *claims* the other app that asks for it, by a spec in force or once *app* lets go.
+
+        The value of a claim is the app that it is kept for already; that counts until the first look.
+        """
+        shown = self._looks.shown
+        found: dict[Claim, Heir] = {}
+        for claim, kept_for in claims.items():
+            before = [kept_for] if kept_for and not shown.looked_at else []
+            others = [one for one in (*shown.state.heirs.get(claim, ()), *before) if one != app]
+            if others:
+                found[claim] = Heir(others[0], others[0] in shown.state.resting)
+        return found
 
     def is_polling(self) -> bool:
         """Say whether changes are found by looking every second because the kernel gives no notice."""

@@ -84,7 +84,8 @@ def restore_state(stored: Mapping[str, Standing], now: float) -> State:
         for app, standing in stored.items()
         if standing.gone or standing.held
     }
-    return State(standings=dict(stored), absences=absences)
+    wanted = {app: claims_of(standing.wanted.spec) for app, standing in stored.items() if standing.wanted}
+    return State(standings=dict(stored), absences=absences, heirs=_heirs(wanted, {}, Grants()))
 
 
 def judge(before: State, facts: Facts) -> State:

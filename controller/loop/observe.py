@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from controller.clock import Clock, Instant
 from controller.errors import Retry
 from controller.loop.handover import Files, NoFiles, Secrets
 from controller.loop.masking import mask_world
-from controller.plan.claims import NOTHING, Claim, claims_of, claims_of_routes
+from controller.plan.claims import Claim, claims_of, keepers
 from controller.plan.picture import Picture
 from controller.plan.probing import candidate_of, judge_of, question_of, trial_id
 from controller.plan.situation import Decision, Heir, Release, Situation, Standing
@@ -44,8 +44,8 @@ class Ports:
     """Names with a certificate while TLS is served; wildcards as they are."""
     counters: Callable[[], Mapping[str, Any]] = dict
     """What all workers counted, as the publisher sums it."""
-    heirs: Callable[[str, Collection[Claim]], Mapping[Claim, Heir]] = lambda _app, _claims: {}
-    """Who else asks for what an app has in the table."""
+    heirs: Callable[[str, Mapping[Claim, str]], Mapping[Claim, Heir]] = lambda _app, _claims: {}
+    """Who else asks for what an app has in the table; each claim comes with the app that it is kept for already."""
     watch: Callable[[Situation, Decision], None] = lambda _situation, _decision: None
     """Told of every pass once its intent is written, before it acts."""
 
@@ -81,9 +81,9 @@ def _with_claims(situation: Situation, ports: Ports) -> Situation:
     wanted = situation.standing.wanted
     specs = [release.spec for release in (p.live, p.target) if release is not None]
     specs += [wanted.spec] if wanted is not None else []
-    has = claims_of_routes(published) if published is not None else NOTHING
-    asked = frozenset().union(*(claims_of(spec) for spec in specs))
-    return replace(situation, foreign=ports.publisher.foreign(app, asked), heirs=ports.heirs(app, has | asked))
+    asked = frozenset[Claim]().union(*(claims_of(spec) for spec in specs))
+    has = dict.fromkeys(asked, "") | keepers(published.rules if published is not None else ())
+    return replace(situation, foreign=ports.publisher.foreign(app, asked), heirs=ports.heirs(app, has))
 
 
 def _look_around(app: str, ports: Ports) -> World:

@@ -82,6 +82,11 @@ def claims_in_force(routes: AppRoutes) -> Claims:
     return claims_of_rules(rule for rule in routes.rules if not rule.announced and not rule.kept_for)
 
 
+def keepers(rules: Iterable[Rule]) -> dict[Claim, str]:
+    """Return the rules' claims, each with the app that it is kept for; "" where it is for none."""
+    return {claim_of(rule): rule.kept_for for rule in rules}
+
+
 def claims_of_rules(rules: Iterable[Rule]) -> Claims:
     """Return the rules' hosts and paths in the form in which they are compared."""
     return frozenset(map(claim_of, rules))

@@ -95,7 +95,7 @@ def test_what_is_written_one_file_after_another_is_one_change(rig: Rig):
     rig.write("b.yaml", a_document("b", host="x.example"))
     rig.rest(0.1)
     assert (rig.invalid("a"), rig.invalid("b")) == ("", "")
-    assert rig.desired.heirs("a", [Claim("x.example")])[Claim("x.example")].app == "b"
+    assert rig.desired.heirs("a", {Claim("x.example"): ""})[Claim("x.example")].app == "b"
 
 
 def save_in_place(path: Path, text: str) -> None:

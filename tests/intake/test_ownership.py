@@ -114,8 +114,8 @@ def test_two_that_change_in_one_look_move_together(rig: Rig):
     rig.rest(1)
     assert (rig.invalid("a"), rig.invalid("b")) == ("", "")
     x, y = Claim("x.example"), Claim("y.example")
-    assert rig.desired.heirs("a", [x, y]) == {x: Heir("b")}
-    assert rig.desired.heirs("b", [x, y]) == {y: Heir("a")}
+    assert rig.desired.heirs("a", {x: "", y: ""}) == {x: Heir("b")}
+    assert rig.desired.heirs("b", {x: "", y: ""}) == {y: Heir("a")}
     assert rig.desired.owners() == {Claim("x.example"): "b", Claim("y.example"): "a"}
 
 
@@ -156,7 +156,7 @@ def test_a_removed_apps_claims_are_free_for_whoever_asks_and_it_knows_its_heir(r
     rig.rest(10)
     assert rig.gone() == {"a"}
     assert rig.image("shop") == "shop:1"
-    assert rig.desired.heirs("a", [Claim("x.example")]) == {Claim("x.example"): Heir("shop")}
+    assert rig.desired.heirs("a", {Claim("x.example"): ""}) == {Claim("x.example"): Heir("shop")}
 
 
 def test_a_removed_app_that_is_suspended_keeps_its_claims(rig: Rig):
@@ -202,7 +202,7 @@ def test_a_giver_that_comes_to_rest_elsewhere_keeps_the_claim_and_the_taker_is_t
     rig.write("a.yaml", a_document("a", host="z.example"))
     rig.rest(1)
     assert rig.invalid("b") == ""
-    assert rig.desired.heirs("a", [x, y]) == {x: Heir("b")}
+    assert rig.desired.heirs("a", {x: "", y: ""}) == {x: Heir("b")}
     assert "a" in rig.memory.rings
 
 
@@ -227,3 +227,14 @@ def test_two_apps_may_share_a_host_with_different_paths(rig: Rig, path: str):
     rig.write("b.yaml", a_document("b") + f"port: 80\nroutes: [{{host: x.example, path: {path}}}]\n")
     rig.look()
     assert (rig.invalid("a"), rig.invalid("b")) == ("", "")
+
+
+def test_heirs_are_known_after_a_restart_before_anything_was_looked_at(rig: Rig):
+    x, y = Claim("x.example"), Claim("y.example")
+    rig.write("a.yaml", a_document("a", host="z.example"))
+    rig.write("b.yaml", a_document("b", host="x.example"))
+    rig.look()
+    rig.restart()
+    assert rig.desired.heirs("a", {x: "", y: "c"}) == {x: Heir("b"), y: Heir("c")}
+    rig.look()
+    assert rig.desired.heirs("a", {x: "", y: "c"}) == {x: Heir("b")}

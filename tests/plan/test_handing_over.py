@@ -83,6 +83,36 @@ def test_a_giver_that_fails_takes_the_exchange_back_and_a_later_one_completes_it
     assert town.state.standings["b"].invalid == ""
 
 
+@pytest.mark.parametrize("what", ["dead", "maintenance"])
+def test_a_taker_that_has_nobody_to_answer_takes_nothing_until_it_has(what: str) -> None:
+    town = a_town(a="x.test keep.test", b="y.test")
+    town.app("a").order("suspend")
+    town.settle_down()
+    town.put("a", "keep.test", image="good:2", deadline="20s")
+    town.put("b", "x.test", "y.test", image="good:2", deadline="20s")
+    town.settle_down()
+    b = town.app("b")
+    if what == "dead":
+        b.change(b.replicas[0], state="exited", exit_code=1)
+        town.look()
+        town.pass_once("b")  # it is unrouted; nothing takes its place yet
+    else:
+        b.order("maintenance", on=True)
+        town.settle_down()
+    town.app("a").order("resume")
+    for _ in range(30):
+        town.look()
+        town.pass_once("a")
+        town.app("a").react()
+        town.pass_time(0.05)
+    assert Picture(town.app("a").situation).live.number == 2
+    assert town.answers("x.test") == "a", "it answers for what it has let go"
+    b.order("maintenance", on=False)
+    town.settle_down()
+    town.check_rest()
+    assert town.answers("x.test") == "b"
+
+
 def test_a_swap_is_one_publication() -> None:
     town = a_town(a="x.test", b="y.test")
     town.put("a", "y.test", image="good:2")
