@@ -23,6 +23,7 @@ from controller.loop.observe import Ports
 from controller.loop.queue import Queue
 from controller.loop.workers import Workers
 from controller.orders import Orders
+from controller.plan.patience import standing_still
 from controller.plan.situation import Decision, Situation
 from controller.ports import Ring
 from controller.probe import Probes
@@ -170,9 +171,8 @@ def _fault_noter(store: Store) -> Callable[[str, str], None]:
 def _watch(model: ReadModel, desired: Desired) -> Any:
     def watch(situation: Situation, decision: Decision) -> None:
         model.put(situation.app, situation, decision)
-        before, after = situation.memory, decision.memory
-        if (before.live, before.removed) != (after.live, after.removed):
-            desired.wake()  # a claim may have become free
+        if standing_still(situation.memory) != standing_still(decision.memory):
+            desired.wake()  # a claim may have become free, or be kept
 
     return watch
 

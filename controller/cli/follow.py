@@ -109,8 +109,7 @@ class Watch:
 
     def end_incomplete(self, view: dict[str, Any]) -> End | None:
         """Return the end of a release that serves without some of its routes; None while those are on their way."""
-        is_able = view["health"] == "healthy" and not view["maintenance"]
-        if is_able and "invalid" not in view["conditions"] and "suspended" not in view["conditions"]:
+        if view["sync"] == "synced" and view["health"] == "healthy" and not view["maintenance"]:
             return None
         text = f"release {self.release} is live, but another app still has {', '.join(view['missing_routes'])}"
         return self.end(CONFLICT, text, view, release=self.release, outcome="live", hint=f"oton status {self.app}")

@@ -87,7 +87,8 @@ class Desired:
         return not self._watcher.reliable
 
     def wake(self) -> None:
-        """Look soon: a claim may have become free."""
+        """Look soon, and judge anew: a claim may have become free, or be kept."""
+        self._looks.renew()
         self._bell.set()
 
     def look(self, *, full: bool = False) -> float:

@@ -85,6 +85,10 @@ class Looks:
         """Let the removal of the app go on at the next look if it is gone then."""
         self._ordered.add(app)
 
+    def renew(self) -> None:
+        """Judge anew at the next look if some app has not got yet what it asks for."""
+        self._undone = self._undone or self.shown.state.is_contested
+
     def look(self, *, full: bool = False, urgent: bool = False) -> float:
         """Look now; return after how many seconds to look again. *urgent*: do not wait for others to settle."""
         now = self._clock.now().steady
@@ -98,7 +102,8 @@ class Looks:
         before = self._settled
         self._settled = settle_files(before, look.files, now, self._trusted, urgent=urgent)
         try:
-            if self._settled.complete and not self._is_quiet(before, look):
+            is_due = full and self.shown.state.is_contested  # in case nobody told us that something has moved
+            if self._settled.complete and (is_due or not self._is_quiet(before, look)):
                 self._conclude(look, now)
         except ControllerError as error:
             self._undone = True
@@ -110,7 +115,7 @@ class Looks:
         """Say whether nothing can have changed since the last look, so that nobody need be asked for anything."""
         shown = self.shown
         return (
-            not (self._undone or self._ordered or self._shaken or self._settled.pending or _waits(shown.state))
+            not (self._undone or self._ordered or self._shaken or self._settled.pending or shown.state.grants.waiting)
             and self._settled.files == before.files
             and (look.blind, self._change, look.root) == (self._blind, shown.looked_at, "ok")
             and next_expiry(shown.state.absences) is None
@@ -136,6 +141,7 @@ class Looks:
 
     def _conclude(self, look: Look, now: float) -> None:
         """Judge what counts, store it and show it: all of it or, if something fails, nothing."""
+        self._undone = False  # first: what moves meanwhile is judged by the next look
         leaving = {file for file, change in self._settled.pending.items() if change.seen is None}
         facts = self._facts(look, leaving, now)
         before, after = self.shown.state, judge(self.shown.state, facts)
@@ -143,7 +149,6 @@ class Looks:
         for app, claims in facts.held.live.items():
             if any(before.heirs.get(claim) != after.heirs.get(claim) for claim in claims):
                 self._ports.ring(app)  # what it lets go may have another to go to
-        self._undone = False
         self._blind = look.blind
         self._ordered.clear()
         self._trusted.clear()
@@ -192,10 +197,5 @@ class Looks:
     def _next_look(self, now: float) -> float:
         state = self.shown.state
         moments = [self._settled.again_at, next_expiry(state.absences)]
-        moments += [now + POLL_S] if _waits(state) else []
+        moments += [now + POLL_S] if state.grants.waiting else []
         return max(0.0, min((moment - now for moment in moments if moment is not None), default=IDLE_S))
-
-
-def _waits(state: State) -> bool:
-    """Say whether something may move although no file changes."""
-    return bool(state.grants.waiting) or state.is_contested

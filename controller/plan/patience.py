@@ -46,3 +46,10 @@ def is_resting(standing: Standing, memory: Memory, releases: Mapping[int, Releas
     live, wanted = releases.get(memory.live or 0), standing.wanted
     is_there = live is not None and wanted is not None and live.digest == wanted.digest and memory.rollout is None
     return is_there or is_stuck(standing, memory, releases)
+
+
+def standing_still(memory: Memory) -> tuple[object, ...]:
+    """Return what of *memory* decides whether the app comes to what its file asks, and has what it serves to give."""
+    rollout = memory.rollout
+    way = (bool(rollout.failing), rollout.kind, rollout.waits_for == "promotion") if rollout is not None else None
+    return (memory.live, memory.removed, memory.suspended, memory.held, memory.pin, memory.failed, way)

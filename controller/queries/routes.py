@@ -29,6 +29,8 @@ def render_rule(routes: AppRoutes, rule: Rule) -> Row:
         "app": routes.app,
         "release": max(releases, key=lambda number: (releases.count(number), -number)) if releases else None,
         "group": rule.group,
+        "announced": rule.announced,
+        "kept_for": rule.kept_for or None,
         "mode": routes.mode if rule.group == "live" else "serve",
         "upstreams": [
             {

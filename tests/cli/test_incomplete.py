@@ -63,6 +63,7 @@ def test_routes_that_are_on_their_way_are_waited_for() -> None:
     [
         {"sync": "invalid", "conditions": ["invalid"]},
         {"sync": "suspended", "conditions": ["suspended"]},
+        {"sync": "pinned", "conditions": ["pinned"]},
         {"health": "down"},
         {"maintenance": True},
     ],

@@ -9,10 +9,12 @@ import pytest
 
 from controller.errors import Refused
 from controller.fixed import Fence, Keeper
+from controller.fixed.own import api_entry
 from controller.plan.claims import Claim
 from controller.plan.situation import Heir
 from controller.ports import Target
 from controller.routing.table import AppRoutes, Rule
+from controller.settings import load_settings
 from controller.store.fixed import FixedRoute
 from controller.world.model import Verdict
 from tests.loop.house import MovingClock, PromptPublisher
@@ -157,3 +159,12 @@ def test_a_fixed_route_that_an_app_takes_over_answers_until_that_is_ready() -> N
     world.table.entries["fixed:legacy"] = replace(world.table.entries["fixed:legacy"], rules=())  # it was handed over
     world.keeper.look()
     assert "fixed:legacy" not in world.table.entries
+
+
+def test_the_apis_host_is_nobody_elses_even_without_an_api_on_tcp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OTON_API_HOST", raising=False)
+    assert api_entry(load_settings()) is None
+    entry = api_entry(load_settings({"api": "off", "api_host": "API.Shop.test."}))
+    assert entry is not None
+    assert [rule.host for rule in entry.rules] == ["api.shop.test"]
+    assert entry.upstreams == ()
