@@ -8,9 +8,11 @@ TCP a bearer AppToken says. A token's secret is never logged, and wrong ones are
 from __future__ import annotations
 
 import asyncio
+import base64
 import pwd
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -19,7 +21,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from controller.api.admission import Admission, Admissions, Tokens
-from controller.api.problems import Problem
+from controller.api.problems import BROWSED, Problem
 
 Scope = Literal["read", "deploy", "admin"]
 RANK: dict[str, int] = {"read": 0, "deploy": 1, "admin": 2}
@@ -124,12 +126,23 @@ async def _identify(connection: HTTPConnection, admission: Admission) -> Caller:
     gate: Gate = connection.app.state.gate
     if client.startswith(PINNED):
         return await gate.check("a pinned connection", client.removeprefix(PINNED), admission)
-    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return await gate.check(client, token.strip(), admission)
+    if token := shown_token(connection):
+        return await gate.check(client, token, admission)
     if client.startswith(PEER):
         return Caller(name=name_of(client.removeprefix(PEER)), scope="admin")
     raise Problem(401, "no-token", "this needs a token: Authorization: Bearer oton_…")
+
+
+def shown_token(connection: HTTPConnection) -> str:
+    """Return the token that a request shows; "" where it shows none."""
+    scheme, _, shown = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return shown.strip()
+    # Nowhere else: a browser repeats a password by itself, also where another site made it ask.
+    if scheme.lower() == "basic" and connection.url.path == BROWSED:
+        with suppress(ValueError):
+            return base64.b64decode(shown.strip(), validate=True).decode().partition(":")[2].strip() or "none"
+    return ""
 
 
 def name_of(uid: str) -> str:

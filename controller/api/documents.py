@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 
 from controller.api.auth import Who
+from controller.api.problems import BROWSED
+from controller.api.reference import POLICY, render_reference
 from controller.api.rights import Guarded, needs
 
 PATH = "/v1/openapi.json"
 
 SCHEME = {"type": "http", "scheme": "bearer", "description": "An AppToken: oton token create. None on the Unix socket."}
+HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 OPEN = ("/healthz", "/readyz")
 """What needs no token."""
 
@@ -37,9 +39,9 @@ def build_router() -> APIRouter:
     def openapi(request: Request, _: Who) -> dict[str, Any]:
         return with_security(request.app.openapi())
 
-    @router.get("/docs", response_class=HTMLResponse)
+    @router.get(BROWSED, response_class=HTMLResponse)
     @needs("read")
-    async def docs(_: Who) -> HTMLResponse:
-        return get_swagger_ui_html(openapi_url=PATH, title="Oton Pilot")
+    def docs(request: Request, _: Who) -> HTMLResponse:
+        return HTMLResponse(render_reference(with_security(request.app.openapi())), headers=HEADERS)
 
     return router

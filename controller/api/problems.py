@@ -42,6 +42,8 @@ DOCUMENTED: dict[str, Any] = {
     },
 }
 """How OpenAPI shows every error."""
+BROWSED = "/docs"
+"""What a browser opens, which asks its user for a password only where it is told to."""
 LOG = structlog.get_logger("api")
 
 
@@ -89,8 +91,11 @@ def install(app: FastAPI) -> None:
     """Make every error of *app* a problem+json answer."""
 
     @app.exception_handler(Problem)
-    async def on_problem(_: Request, error: Problem) -> JSONResponse:
-        return error.response()
+    async def on_problem(request: Request, error: Problem) -> JSONResponse:
+        answer = error.response()
+        if error.status == HTTPStatus.UNAUTHORIZED and request.url.path == BROWSED:
+            answer.headers.append("WWW-Authenticate", 'Basic realm="oton: any name, and a token as the password"')
+        return answer
 
     @app.exception_handler(ControllerError)
     async def on_trouble(_: Request, error: ControllerError) -> JSONResponse:

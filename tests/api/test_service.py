@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import stat
 import threading
+from base64 import b64encode
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from controller.api.reference import render_reference
 from controller.api.server import serve_api
 from controller.api.sockets import open_socket, open_sockets
 from controller.errors import Refused
@@ -168,7 +172,67 @@ def test_the_documentation_of_the_api_is_there(client: httpx.Client) -> None:
             "rollback", "unpin", "promote", "abort", "retry", "suspend", "resume", "restart", "maintenance")),
     ):  # fmt: skip
         assert path in paths
-    assert client.get("/docs").status_code == 200
+
+
+class Seen(HTMLParser):
+    """What a page holds, as far as a browser would act on it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.words = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("href", "src", "action")]
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_the_page_of_the_api_needs_no_script_and_no_other_host(client: httpx.Client) -> None:
+    answer = client.get("/docs")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    page = Seen(answer.text)
+    assert not {"script", "link", "img", "iframe", "form", "object"} & set(page.tags)
+    assert all(link.startswith(("#", "/v1/")) for link in page.links)
+    assert "http://" not in answer.text.replace("http://oton", "")
+    assert "https://" not in answer.text
+    policy = answer.headers["content-security-policy"]
+    style = answer.text.partition("<style>")[2].partition("</style>")[0]
+    digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.startswith("default-src 'none'")
+    assert f"'sha256-{digest}'" in policy
+    document = client.get("/v1/openapi.json").json()
+    for path, operations in document["paths"].items():
+        for method in operations:
+            assert f"{method.upper()} {path}" in page.words
+    for name in document["components"]["schemas"]:
+        assert name in page.words
+
+
+def test_whatever_the_document_says_is_text_on_its_page() -> None:
+    hostile = "<script>alert(1)</script>"
+    schema = {"type": "object", "description": hostile, "properties": {hostile: {"enum": [hostile]}}}
+    content = {hostile: {"schema": schema, "example": {hostile: hostile}}}
+    operation = {
+        "summary": hostile,
+        "tags": [hostile],
+        "parameters": [{"name": hostile, "in": hostile, "description": hostile, "schema": {"pattern": hostile}}],
+        "requestBody": {"description": hostile, "content": content},
+        "responses": {hostile: {"description": hostile, "content": content}},
+    }
+    page = render_reference(
+        {
+            "info": {"title": hostile, "version": hostile, "summary": hostile},
+            "paths": {hostile: {"get": operation}},
+            "components": {"schemas": {hostile: schema}},
+        }
+    )
+    assert "script" not in Seen(page).tags
+    assert hostile not in page
 
 
 def test_the_documentation_says_what_each_success_looks_like(client: httpx.Client) -> None:

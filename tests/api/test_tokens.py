@@ -119,6 +119,20 @@ def test_without_a_token_only_the_two_probes_answer(tcp: str) -> None:
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
+def test_a_browser_may_show_its_token_as_a_password_on_the_page_alone(stage: Stage, tcp: str) -> None:
+    auth = make(stage, "browser", scope="read")
+    asked = ask(tcp, "GET", "/docs", None)
+    assert asked.status_code == 401
+    assert 'Basic realm="' in asked.headers["www-authenticate"]
+    assert "Basic" not in ask(tcp, "GET", "/v1/apps", None).headers["www-authenticate"]
+    password = httpx.BasicAuth("anybody", auth.secret)  # type: ignore[attr-defined]
+    assert ask(tcp, "GET", "/docs", password).status_code == 200
+    for wrong in (httpx.BasicAuth("anybody", "nope"), httpx.BasicAuth("anybody", "")):
+        assert ask(tcp, "GET", "/docs", wrong).status_code == 401
+    for method, path in [*READING, *DEPLOYING, *ADMIN, ("GET", "/v1/openapi.json")]:
+        assert ask(tcp, method, path, password).status_code in (401, 404), path
+
+
 def test_scopes_are_kept(stage: Stage, tcp: str) -> None:
     tokens = {scope: make(stage, f"scope-{scope}", scope=scope) for scope in ("read", "deploy", "admin")}
     allowed = {"read": READING, "deploy": [*READING, *DEPLOYING], "admin": [*READING, *DEPLOYING, *ADMIN]}
