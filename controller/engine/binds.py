@@ -136,13 +136,13 @@ class Binds:
             raise Retry("folders of the host are being looked at for another container; the engine is slow")
         try:
             with self.judged(binds):
-                _refuse_nested(binds, others(), os.path.realpath if self._is_here() else os.path.normpath)
+                _refuse_nested(binds, others(), os.path.realpath if self._is_here() else _plain)
                 yield
         finally:
             self._lock.release()
 
     def _walk(self, bind: Bind, held: ExitStack) -> Walked:
-        return walk(bind.source, held) if self._is_here() else Walked(Path(os.path.normpath(bind.source)), ())
+        return walk(bind.source, held) if self._is_here() else Walked(Path(_plain(bind.source)), ())
 
     def _is_here(self) -> bool:
         return self._engine().startswith("unix:")
@@ -159,7 +159,7 @@ class Binds:
 
 def walk(source: str, held: ExitStack | None = None) -> Walked:
     """Follow *source* part by part and never through a link; the last part stays open until *held* ends."""
-    path, links = Path(os.path.normpath(source)), 0
+    path, links = Path(_plain(source)), 0
     with ExitStack() as stack:
         at, done, rest = _open("/", None, stack), Path("/"), list(path.parts[1:])
         chain = [_identity(at)]
@@ -195,7 +195,12 @@ def _follow(source: str, at: Path, rest: Sequence[str], links: int) -> Path:
         raise Refused(
             f"volumes: {source}: {link} is a symbolic link, which is not followed; write the path without links"
         )
-    return Path(os.path.normpath(at.joinpath(link.readlink(), *rest[1:])))
+    return Path(_plain(str(at.joinpath(link.readlink(), *rest[1:]))))
+
+
+def _plain(path: str) -> str:
+    """Return *path* with one slash at its beginning: two have a meaning of their own and stay in os.path.normpath."""
+    return os.path.normpath("/" + path.lstrip("/"))
 
 
 def _open(name: str, at: int | None, stack: ExitStack) -> int:

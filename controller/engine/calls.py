@@ -1,5 +1,5 @@
 """
-Calls to the engine: one client per thread, a deadline on each, every trouble one of our four errors.
+Calls to the engine: clients that go from hand to hand, a deadline on each, every trouble one of our four errors.
 
 Nothing outside this room ever sees an exception of docker, requests or urllib3.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ import requests
 import urllib3
 from docker import errors as said
 from docker.context import ContextAPI
+from docker.transport import UnixHTTPAdapter
 from docker.utils import kwargs_from_env
 
 from controller.clock import steady_seconds
@@ -28,10 +30,13 @@ OPERATION_S = 9.0
 READ_S = 4.0
 """Longest time for a call that only reads."""
 PING_S = 3.0
+IDLE = 8
+"""So many clients wait for the next call, each with a connection; those of a busier moment are closed behind it."""
 AWAY_S = 1.0
 """For so long after an unanswered ping nobody asks the engine: with a frozen one each call costs seconds, and a hundred
 apps have to hear of it soon."""
 
+_UNIX = "http+docker://"
 _START = "start it (`systemctl start docker`), or point DOCKER_HOST at it"
 _MAY_NOT = "run oton as a user of the group `docker`, or as root"
 _RUNTIME = re.compile(r"(?:OCI runtime (?:create|exec) failed|failed to create (?:shim|task)[^:]*):\s*", re.IGNORECASE)
@@ -58,6 +63,13 @@ class Gone(Stale):
     """The container is not there any more; for some operations that is success."""
 
 
+class OneEngine(UnixHTTPAdapter):
+    """Keeps one pool for the engine: the SDK's own keeps one, and so a connection, for each container asked about."""
+
+    def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:
+        return super().get_connection("http+docker://localhost", proxies)
+
+
 class TimedClient(docker.APIClient):
     """The SDK's client where each request gets what is left of its operation's time."""
 
@@ -65,7 +77,14 @@ class TimedClient(docker.APIClient):
         self.until = until
         self.read_s: float | None = None
         """Longest silence in a streamed answer; None: what is left of the operation."""
+        self.era = 0
+        self.is_sound = True
+        """No call of it broke off, so that its connection has nothing left of an earlier one."""
         super().__init__(**settings)  # asks for the version: needs its deadline already
+        found = self.adapters.get(_UNIX)
+        if isinstance(found, UnixHTTPAdapter):
+            self.mount(_UNIX, OneEngine(f"http+unix://{found.socket_path}", found.timeout))
+            found.close()
         self.read_s = read_s
 
     def request(self, method: str | bytes, url: str | bytes, **kwargs: Any) -> requests.Response:  # type: ignore[override]
@@ -80,6 +99,9 @@ class Calls:
     def __init__(self, host: str = "") -> None:
         self._host = host
         self._local = threading.local()
+        """Of each thread, the client of the block that it is in."""
+        self._idle: deque[TimedClient] = deque()
+        """Clients that no block has now, the last used one at the end."""
         self._version: str | None = None
         self._era = 0
         self._up: bool | None = None
@@ -110,29 +132,34 @@ class Calls:
 
     @contextmanager
     def doing(self, what: str, limit_s: float = OPERATION_S) -> Iterator[TimedClient]:
-        """Hand out this thread's client for *what* ("start shop-r4-1"), all calls within *limit_s* together.
+        """Hand out a client for *what* ("start shop-r4-1"), all calls within *limit_s* together.
 
-        A block within another one shares the outer one's time. Raises Retry at once just after a ping that
+        A block within another one shares the outer one's client and time. Raises Retry at once just after a ping that
         was not answered.
         """
         if self._up is False and steady_seconds() < self._away_until:
             raise Retry(f"cannot {what}: the container engine at {self.place} cannot be reached; {_START}")
-        outer = getattr(self._local, "until", 0.0)
-        until = min(outer or float("inf"), steady_seconds() + limit_s)
-        self._local.until = until
+        outer: TimedClient | None = getattr(self._local, "client", None)
+        outer_until = outer.until if outer is not None else float("inf")
+        until = min(outer_until, steady_seconds() + limit_s)
+        client = outer
         try:
-            client = self._client(until)
+            if client is None:
+                client = self._local.client = self._take(until)
             client.until = until
             yield client
         except BREAKS as error:
+            if client is not None and not isinstance(error, said.APIError):
+                client.is_sound = False
             raise self._translate(error, what) from error
         else:
             self._note(True)
         finally:
-            self._local.until = outer
-            known: TimedClient | None = getattr(self._local, "client", None)
-            if known is not None and outer:
-                known.until = outer
+            if outer is not None:
+                outer.until = outer_until
+            else:
+                self._local.client = None
+                self._put_back(client)
 
     def open_client(self, limit_s: float = READ_S, read_s: float | None = None) -> TimedClient:
         """Return a client of its own, for one stream; the caller closes it. Use inside `doing`."""
@@ -149,16 +176,25 @@ class Calls:
             self._away_until = steady_seconds() + AWAY_S
         return self.reachable()
 
-    def _client(self, until: float) -> TimedClient:
-        known: TimedClient | None = getattr(self._local, "client", None)
-        if known is None or self._local.era != self._era:
-            self._local.era = self._era
-            known = self._local.client = self._make(until, None)
-        return known
+    def _take(self, until: float) -> TimedClient:
+        # One per thread would hold a connection for every thread that the API's pool ever had.
+        with suppress(IndexError):
+            return self._idle.pop()
+        return self._make(until, None)
+
+    def _put_back(self, client: TimedClient | None) -> None:
+        if client is None:
+            return
+        if client.is_sound and client.era == self._era and len(self._idle) < IDLE:
+            self._idle.append(client)
+        else:
+            client.close()
 
     def _make(self, until: float, read_s: float | None) -> TimedClient:
         settings = {"version": self._version, "use_ssh_client": True, **self._where()}
+        era = self._era
         client = TimedClient(until=until, read_s=read_s, **settings)
+        client.era = era
         self._version = client.api_version
         # Proxies and .netrc are looked up in the environment for each request: costly, and never for a socket.
         client.trust_env = not self.is_local
@@ -182,6 +218,9 @@ class Calls:
     def _forget_clients(self) -> None:
         self._era += 1
         self._version = None
+        while self._idle:
+            with suppress(IndexError):
+                self._idle.pop().close()
 
     def _translate(self, error: Exception, what: str) -> ControllerError:
         if isinstance(error, said.APIError):

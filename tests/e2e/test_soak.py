@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,3 +68,25 @@ def test_a_hundred_deployments_leave_everything_flat(tmp_path: Path) -> None:
     )
     assert all(after.threads[name] - before.threads[name] < 8 for name in after.threads)
     assert after.database_bytes - before.database_bytes < DATABASE_ROOM_BYTES
+
+
+def test_sixty_restarts_beside_a_busy_api_take_no_more_descriptors_than_five(tmp_path: Path) -> None:
+    def files() -> int:
+        return measure(house).files["oton-controller"]
+
+    def ask(_: int) -> int:
+        return house.api("GET", f"/v1/apps/{shop.name}/logs", params={"tail": 5}).status_code
+
+    with open_house(tmp_path) as house, ThreadPoolExecutor(20) as crowd:
+        shop = Stage(house, "shop", replicas=2, drain="1s")
+        shop.deploy("v1")
+        seen = []
+        for number in range(65):
+            change = shop.order("restart")
+            assert set(crowd.map(ask, range(20))) == {200}
+            shop.wait_answer(change)
+            shop.wait_live("v1")
+            if number >= 4:
+                seen.append(files())
+    print(f"descriptors of the controller: {seen}")
+    assert max(seen) - seen[0] < 16, "no more than connections that idle"

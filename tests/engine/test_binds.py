@@ -68,6 +68,9 @@ def test_no_link_is_followed_wherever_in_the_path_and_wherever_it_leads(area: Pa
     [
         ("/", "the engine's socket"),
         ("/var/run", "the engine's socket"),
+        ("/var", "the engine's socket"),
+        ("//run/", "the engine's socket"),
+        ("//", "the engine's socket"),
         ("/var/run/docker.sock", "the engine's socket"),
         ("/run/containerd/containerd.sock", "the engine's socket"),
         ("{area}/engine", "the engine's socket"),
@@ -160,8 +163,15 @@ def test_of_an_engine_elsewhere_only_names_count(area: Path) -> None:
     far = Binds(lambda: "tcp://10.0.0.9:2376")
     (area / "link").symlink_to("/")
     take(far, area / "link", area / "oton/state")
-    with pytest.raises(Refused, match="engine's socket"):
-        take(far, "/var/run/docker.sock")
+    for source in ("/var/run/docker.sock", "//run//docker.sock", "/var/run/", "/"):
+        with pytest.raises(Refused, match="engine's socket"):
+            take(far, source)
+
+
+@pytest.mark.parametrize("source", ["/proc/self/root/etc", "/dev/fd/0", "/proc/self/fd/1"])
+def test_the_kernels_own_links_lead_nowhere_either(area: Path, source: str) -> None:
+    with pytest.raises(Refused, match="symbolic link"):
+        take(binds_in(area), source)
 
 
 def test_nothing_stays_open(area: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from controller.engine import calls as room
 from controller.engine.calls import Calls, Gone
 from controller.errors import ControllerError, Refused, Retry, Stale
+from tests.engine.kit import wait_for
 from tests.engine.sham import Sham, a_sham
 
 
@@ -193,6 +197,81 @@ def test_the_version_is_asked_once_for_all_threads(sham: Sham) -> None:
         thread.start()
         thread.join(5)
     assert len(sham.lines("/version")) == 1
+
+
+def connections(sham: Sham) -> int:
+    """Return how many connections to the sham engine are open."""
+    return sum(line.endswith(str(sham.path)) for line in Path("/proc/net/unix").read_text().splitlines()) - 1
+
+
+def test_however_many_threads_ask_few_connections_stay(sham: Sham) -> None:
+    sham.on("GET .*/info", lambda call: call.reply(200, {}))
+    calls, end = Calls(sham.host), threading.Event()
+    asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def live() -> None:
+        with calls.doing("ask") as client:
+            asked.put(client.info())
+        end.wait(20)
+
+    threads = [threading.Thread(target=live) for _ in range(40)]
+    try:
+        for thread in threads:  # one after the other, as those of the API's pool come to it
+            thread.start()
+            assert asked.get(timeout=10) == {}
+        assert connections(sham) <= room.IDLE
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join(20)
+
+
+def test_asking_about_many_containers_takes_one_connection(sham: Sham) -> None:
+    sham.on("GET .*/containers/[0-9]+/json", lambda call: call.reply(200, {"of": call.line}))
+    calls = Calls(sham.host)
+    for number in range(40):
+        with calls.doing("ask") as client:
+            assert f"/containers/{number}/json" in client.inspect_container(str(number))["of"]
+    assert connections(sham) == 1
+
+
+def test_of_many_that_ask_at_once_few_connections_stay(sham: Sham) -> None:
+    all_there = threading.Barrier(room.IDLE + 4, timeout=20)
+    calls = Calls(sham.host)
+
+    def ask() -> None:
+        with calls.doing("ask"):
+            all_there.wait()
+
+    threads = [threading.Thread(target=ask) for _ in range(room.IDLE + 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(calls._idle) <= room.IDLE
+    wait_for(lambda: connections(sham) <= room.IDLE)
+
+
+def test_a_connection_on_which_a_call_broke_off_is_not_used_again(sham: Sham) -> None:
+    late = threading.Event()
+    sham.on("GET .*/info", lambda call: (late.wait(5), call.reply(200, {"of": "the call before"})))
+    calls = Calls(sham.host)
+    with pytest.raises(Retry), calls.doing("ask", 0.3) as client:
+        client.info()
+    late.set()
+    sham.on("GET .*/info", lambda call: call.reply(200, {"of": "this call"}))
+    with calls.doing("ask") as client:
+        assert client.info() == {"of": "this call"}
+
+
+def test_a_block_in_a_block_uses_the_same_connection(sham: Sham) -> None:
+    calls = Calls(sham.host)
+    with calls.doing("one") as outer, calls.doing("two") as inner:
+        assert inner is outer
+        with pytest.raises(Retry), calls.doing("three", 0.1):
+            raise OSError("broken pipe")
+    with calls.doing("four") as later:
+        assert later is not outer
 
 
 def test_the_engine_is_found_as_the_docker_cli_finds_it(monkeypatch, tmp_path) -> None:
