@@ -32,6 +32,8 @@ def sum_rows(counters: Any) -> list[Row]:
     """Return one row for each app and release (app "": what no route took), all status classes added up."""
     found: dict[tuple[str, int], Row] = {}
     for row in counters.get("requests", ()):
+        if row["release"] < 0:
+            continue  # releases that have left; their sum grows by what is counted already
         key = (row["app"], row["release"])
         into = found.setdefault(key, empty_row(*key, len(row["buckets"])))
         into["requests"] += row["count"]

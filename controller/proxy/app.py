@@ -275,6 +275,10 @@ class App:
         if all(upstream.id != name for upstream in self.routes.upstreams):
             del self._pools[name]
 
+    def releases(self) -> frozenset[int]:
+        """Return the releases that it has upstreams of, leaving ones too."""
+        return frozenset(pool.upstream.release for pool in self._pools.values())
+
     def is_over(self) -> bool:
         """Say whether nothing of it is left."""
         return not self._pools and not self.in_flight and not self.held

@@ -18,6 +18,7 @@ from controller.proxy.live import Live, shut_unfit
 from controller.proxy.meter import Meter
 from controller.proxy.passwords import Passwords
 from controller.proxy.rates import Rates
+from controller.proxy.releases import Releases
 from controller.proxy.replies import AnswerReader
 from controller.proxy.stream import when_to_end
 from controller.proxy.tallies import Tallies
@@ -80,6 +81,7 @@ class Core:
         self.shared = shared
         self.log_query = log_query
         self.meter = Meter()
+        self._releases = Releases()
         self.wheel = Wheel()
         self.turns = Turns()
         rated = len(shared) // 4 * 3 if shared is not None else 0
@@ -136,7 +138,8 @@ class Core:
         touched = [apps[name] for name in names if name in apps] + [self._leavers[name] for name in gone]
         self._hand_over(touched, table)
         if gone:
-            self.meter.forget(table.apps)
+            self.meter.forget(gone)
+        self._releases.look_at(touched, now=monotonic())
         return self.faults
 
     def _hand_over(self, touched: Sequence[App], table: Table) -> None:
@@ -266,9 +269,9 @@ class Core:
         self._ids += 1
         return b"%020x" % self._ids
 
-    def counters(self) -> dict[str, Any]:
-        """Return what the worker counted so far, and what is open now."""
-        counted = self.meter.snapshot()
+    def counters(self, *, whole: bool = True) -> dict[str, Any]:
+        """Return what the worker counted so far (unless *whole*, what of it has changed), and what is open now."""
+        counted = self.meter.report(whole=whole)
         apps = [*self.live.apps.values(), *self._leavers.values()]
         counted["active"] = [
             {"app": app.name, "requests": app.in_flight, "held": len(app.held)}
@@ -314,8 +317,13 @@ class Core:
             app.restore(now)
         if self.tallies is not None:
             self.tallies.sweep()
-        for name in [name for name, app in self._leavers.items() if app.is_over()]:
+        if left := self._releases.take_left(now):
+            self.meter.fold(left)
+        over = [name for name, app in self._leavers.items() if app.is_over()]
+        for name in over:
             del self._leavers[name]
+        if over:
+            self.meter.forget(over)  # what was open on them ended after they left
 
 
 def _is_in(address: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:

@@ -60,6 +60,8 @@ class Feed(asyncio.Protocol):
         self.table = Table()
         self._faults: Mapping[str, str] = {}
         """What `take` said of it: apps that cannot be served."""
+        self.meetings = 0
+        """How often a connection to a controller was made."""
         self.first: int | None = None
         """Version of the first table that this worker ever had; None before it."""
         self._worker = worker
@@ -129,6 +131,7 @@ class Feed(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
         self._reader = LineReader()
+        self.meetings += 1
         self._send({"hello": self._introduce()})
         while self._unsent:
             self._send(self._unsent.popleft())

@@ -71,6 +71,8 @@ class _Worker:
     def __init__(self, birth: Birth, number: int) -> None:
         self.birth = birth
         self._number = number
+        self._told_to = 0
+        """How often the controller had been met at the last report."""
         self._plain, self._tls = ([socket.socket(fileno=fd) for fd in fds] for fds in (birth.plain, birth.tls))
 
     async def run(self, channel: socket.socket, certificates: int | None) -> None:
@@ -161,7 +163,9 @@ class _Worker:
             self._meter_once()
 
     def _meter_once(self) -> None:
-        self._feed.report({"kind": "meters", "counters": self._core.counters()})
+        # Who was met anew knows nothing of what was told before.
+        whole, self._told_to = self._told_to != self._feed.meetings, self._feed.meetings
+        self._feed.report({"kind": "meters", "counters": self._core.counters(whole=whole)})
 
 
 def _read(fd: int) -> Any:

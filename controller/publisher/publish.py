@@ -18,7 +18,7 @@ from controller.plan.claims import Claim
 from controller.publisher.claims import ClaimIndex
 from controller.publisher.faults import Faults
 from controller.publisher.ledger import Changes, Ledger
-from controller.publisher.meters import add_up, held, keep_growing
+from controller.publisher.meters import add_up, held, keep_growing, merge_report
 from controller.publisher.peers import Peer, Peers
 from controller.publisher.reports import (
     LINE_BYTES,
@@ -181,12 +181,18 @@ class Publisher:
         """Take the live workers as the supervisor sees them; what is confirmed is confirmed by all of these."""
         with self._lock:
             for peer in self._peers.set_roster(workers, self._monotonic()):
-                self._past = keep_growing(add_up((self._past, peer.meters)), self._ledger.table.apps)
+                self._keep_meters(peer)
                 if peer.line is not None:
                     peer.line.closed = True  # the server takes it out of its selector first
             bells = self._settle() | set(self._ledger.leaving)
         self._server.stir()
         self._ring_all(bells)
+
+    def _keep_meters(self, gone: Peer) -> None:
+        apps = self._ledger.table.apps
+        told = {(row["app"], row["release"]) for peer in self._peers for row in peer.meters.get("requests", ())}
+        told |= {(app, one.release) for app, routes in apps.items() for one in routes.upstreams}
+        self._past = keep_growing(add_up((self._past, gone.meters)), apps, lambda *release: release in told)
 
     def set_certificates(self, certificates: Mapping[str, tuple[str, str]]) -> None:
         """Hand certificate and key (PEM) by host to every worker, now and whenever one registers; never to disk."""
@@ -249,7 +255,7 @@ class Publisher:
                 self._faults.failed(app, why)
             case Meters(counters):
                 with self._lock:
-                    peer.meters = counters
+                    peer.meters = merge_report(peer.meters, counters)
 
     def refuse(self, caller: Caller, why: str) -> None:
         """Have a worker replaced that said what cannot be understood."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.publisher.meters import FORMER
 from controller.routing.entries import decode_table
 from controller.routing.table import Table
 from controller.wire.codec import Unreadable
@@ -175,10 +176,18 @@ def parse_meters(raw: Mapping[str, Any]) -> dict[str, Any]:
             {"app": _name(row, "app"), "requests": as_whole(row.get("requests")), "held": as_whole(row.get("held", 0))}
             for row in _rows(raw, "active")
         ],
+        "whole": raw.get("whole") is not False,
+        "folded": [_parse_release(one) for one in as_list(raw.get("folded", []), most=_ROWS_MOST)],
+        "gone": [as_text(one, most=_NAME_MOST) for one in as_list(raw.get("gone", []), most=_ROWS_MOST)],
         "bounds": bounds,
         "connections": as_whole(raw.get("connections", 0)),
         "lag_s": as_number(raw.get("lag_s", 0.0)),
     }
+
+
+def _parse_release(raw: object) -> tuple[str, int]:
+    app, release = as_list(raw, most=2) if isinstance(raw, list) and len(raw) == 2 else ("", None)
+    return as_text(app, most=_NAME_MOST), as_whole(release)
 
 
 def _rows(raw: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
@@ -191,7 +200,7 @@ def _parse_requests(row: Mapping[str, Any], buckets: int) -> dict[str, Any]:
         raise Unreadable("expected as many buckets as there are bounds, and one more")
     return {
         "app": _name(row, "app"),
-        "release": as_whole(row.get("release")),
+        "release": as_whole(row.get("release"), least=FORMER),
         "class": as_whole(row.get("class"), most=9),
         "count": as_whole(row.get("count")),
         "seconds": as_number(row.get("seconds")),

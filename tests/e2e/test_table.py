@@ -94,8 +94,8 @@ def test_an_app_that_workers_cannot_serve_is_503_alone_and_status_says_so(
         harm_snapshot(service, "shut", allow=["nowhere"])
         relay.stall()  # else the next pass would publish it anew, and well
         with asking(service, shut.host) as strangers:
-            service.start()
-            wait_for(lambda: "answers 503 on" in service.oton("status", "shut").stdout, 20, "status says so")
+            service.start(wait=False)
+            wait_for(lambda: "answers 503 on" in service.oton("status", "shut").stdout, 60, "status says so")
             assert other.version() == "v1"
             assert service.get(host=shut.host, auth=AUTH).status_code == 503
             assert "the proxy cannot serve it and answers 503: proxy.allow[0]" in service.oton("events", "shut").stdout

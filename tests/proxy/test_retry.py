@@ -25,7 +25,7 @@ def test_a_connection_closed_just_as_a_get_goes_out_costs_no_request(lane: Lane)
     lane.serve(closes_when_asked_again)
     with Caller(lane.port) as caller:
         assert [caller.get().status for _ in range(30)] == [200] * 30
-    assert lane.core.meter.snapshot()["events"]
+    assert lane.core.meter.report(whole=True)["events"]
 
 
 def test_a_post_on_such_a_connection_is_executed_at_most_once(lane: Lane) -> None:
