@@ -7,9 +7,8 @@ Importing this module registers the mode; one process runs one Master and so one
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from socket import socket
-from typing import Any
 
 from mitmproxy.connection import Address
 from mitmproxy.proxy.context import Context
@@ -19,7 +18,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 
 from controller.proxy.core import Core
 from controller.proxy.lane import Client
-from controller.proxy.tls import HANDSHAKE_S
+from controller.proxy.newcomer import Newcomer
 
 
 class OtonAddon:
@@ -43,15 +42,14 @@ class OtonAddon:
         if core.retiring:
             return
         for sock in self.sockets:
-            await self._accept(sock)
+            await self._accept(sock, Client)
         for sock in self.tls_sockets:
-            await self._accept(sock, ssl=core.keyring.door(), ssl_handshake_timeout=HANDSHAKE_S)
+            await self._accept(sock, Newcomer)
 
-    async def _accept(self, sock: socket, **tls: Any) -> None:
-        core, port, secure = self.core, port_of(sock), bool(tls)
+    async def _accept(self, sock: socket, kind: Callable[[Core, int], asyncio.Protocol]) -> None:
+        core, port = self.core, port_of(sock)
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Client(core, port, tls=secure), sock=sock, backlog=_BACKLOG, **tls)
-        self.servers.append(server)
+        self.servers.append(await loop.create_server(lambda: kind(core, port), sock=sock, backlog=_BACKLOG))
 
     def close(self) -> None:
         """Stop accepting; what is open stays."""

@@ -230,6 +230,11 @@ class Core:
         self.clients.add(client)
         return True
 
+    def hand_over(self, before: Connection, client: Connection) -> None:
+        """Let *client* have the place of *before*, which stays counted."""
+        self.clients.discard(before)
+        self.clients.add(client)
+
     def departed(self, client: Connection, address: str) -> None:
         """Forget a connection that `arrived`."""
         self.clients.discard(client)

@@ -7,7 +7,7 @@ from time import monotonic
 
 from controller.proxy.accesslog import render_refusal
 from controller.proxy.answers import render_answer
-from controller.proxy.core import Core
+from controller.proxy.core import Connection, Core
 from controller.proxy.exchange import Exchange
 from controller.proxy.framing import BadMessage, skip_empty_lines
 from controller.proxy.heads import Head
@@ -22,8 +22,10 @@ from controller.routing.match import BadTarget
 class Client(asyncio.Protocol):
     """A connection from the public side."""
 
-    def __init__(self, core: Core, port: int, *, tls: bool = False) -> None:
+    def __init__(self, core: Core, port: int, *, tls: bool = False, newcomer: Connection | None = None) -> None:
         self.core = core
+        self._newcomer = newcomer
+        """Who was counted for this connection while it shook hands."""
         self.port = port
         """Where it came in."""
         self.tls = tls
@@ -60,7 +62,10 @@ class Client(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=limits.buffer_bytes)
         self._inlet = Inlet(self._transport, self.core.turns, self._work)
         self._pace = ReaderPace(self._transport, limits)
-        if not self.core.arrived(self, self.address):
+        if self._newcomer is not None:
+            self.core.hand_over(self._newcomer, self)
+            self._newcomer = None
+        elif not self.core.arrived(self, self.address):
             self._transport.abort()
             return
         self._counted = True

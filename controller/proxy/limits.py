@@ -42,9 +42,9 @@ class Limits:
     upstream_idle_count: int = 256
     """Unused connections kept to one replica."""
     connections: int = 20_000
-    """Open client connections of one worker; newcomers are closed."""
+    """Open client connections of one worker, those that still shake hands by TLS too; newcomers are closed."""
     connections_per_client: int = 4_000
-    """Open connections of one client address, but for trusted proxies; newcomers are closed."""
+    """The same of one client address, but for trusted proxies; newcomers are closed."""
     replay_bytes: int = 64 * 1024
     """Bytes of a request body that are kept for a retry; a longer one is not retried once it was sent."""
     retry_share: float = 0.2
