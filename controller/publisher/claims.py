@@ -122,7 +122,7 @@ class ClaimIndex:
         first = asking[0] if asking else None
         if mine is not None and (first is None or rules[first].announced):
             return owner  # what is only announced takes nothing from what serves
-        return first
+        return first or min(rules, default=None)
 
 
 def _read(app: str, routes: AppRoutes | None) -> _Entry:

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from controller.plan.picture import Picture
+from controller.queries.seen import Seen, explain_state
 from tests.parts.effort import examples
 from tests.plan.outside import Fault
 from tests.plan.town import Town
@@ -113,6 +114,24 @@ def test_a_taker_that_has_nobody_to_answer_takes_nothing_until_it_has(what: str)
     assert town.answers("x.test") == "b"
 
 
+def test_a_removed_app_whose_file_is_back_answers_for_an_heir_that_failed() -> None:
+    town = a_town(a="x.test", b="y.test", c="z.test")
+    a = town.app("a")
+    a.change(a.replicas[0], state="exited", exit_code=137)
+    town.drop("a")
+    town.put("c", "x.test", "z.test", image="dies:1")
+    rounds(town, 1)
+    town.put("a", "x.test", image="good:2")
+    town.settle_down()
+    town.check_rest()
+    assert town.answers("x.test") == "a"
+    assert "x.test/, which c has" in town.state.standings["a"].invalid
+    town.put("c", "z.test", image="good:2")
+    town.settle_down()
+    town.check_rest()
+    assert (town.answers("x.test"), town.state.standings["a"].invalid) == ("a", "")
+
+
 def test_a_swap_is_one_publication() -> None:
     town = a_town(a="x.test", b="y.test")
     town.put("a", "y.test", image="good:2")
@@ -153,6 +172,9 @@ def test_an_app_whose_heir_fails_serves_on_and_its_removal_says_what_it_waits_fo
     town.check_rest()
     assert town.answers("x.test") == "a"
     assert town.app("a").answers[order] == "waiting"
+    left = town.app("a").situation
+    shown = Seen(situation=left, memory=left.memory, releases=left.releases)
+    assert explain_state(shown) == "removed once b is ready, which takes its routes over"
     town.put("b", "x.test", image="good:2")
     town.settle_down()
     assert town.answers("x.test") == "b"

@@ -80,6 +80,17 @@ def test_who_keeps_a_claim_for_another_may_have_it_back() -> None:
     assert book.owner("x.test") == "b"
 
 
+def test_who_keeps_what_nobody_has_any_more_answers_for_it_again() -> None:
+    book = Book()
+    book.publish("a", X)
+    book.publish("a")
+    assert book.publish("a", kept(X, "b")) == {"a"}
+    assert book.owner("x.test") == "a"
+    assert book.index.settle({"a": book.table["a"]}, book.table) == {"a": book.table["a"]}
+    book.publish("b", waiting=(X,))
+    assert book.owner("x.test") == "b"
+
+
 def test_a_reserved_host_is_nobodys_but_its_owners_whatever_was_published_before() -> None:
     book = Book()
     book.publish("old", Rule(host="api.test", path="/v1"), X)
