@@ -34,16 +34,21 @@ def serve_on(p: Picture, target: Release | None = None) -> Decision:
     # whatever else is ready while nothing of the live release is (an older backup knows less than what runs).
     is_alone = bool(target or p.ready(muster.keep) or not live.spec.replicas)
     helpers = p.outgoing(live) if target else () if is_alone else (*p.ready(p.outgoing(live)), *p.ready(warm))
-    budget = live.spec.replicas - len(muster.keep) - len(p.ready(helpers)) if target and helpers else None
+    spare = () if p.ready(muster.keep) or not live.spec.replicas else p.ready(muster.surplus)
+    helping = len(p.ready(helpers)) + len(spare)
+    budget = live.spec.replicas - len(muster.keep) - helping if target and helping else None
     filling = fill_slots(p, live, muster, f"heals release {live.number}", budget=budget)
     strays = tuple(
         r for r in p.others(live, target) if r not in warm and r not in helpers and not (target and p.is_routed(r))
     )
     course = Course(
         rules_of=live.spec,
-        serve=p.routable((*filling.serve, *helpers)),
+        serve=p.routable((*filling.serve, *helpers, *spare)),
         rest=tuple(r for r in warm if r not in helpers),
-        retire=(*filling.retire, *retiring(strays, f"release {live.number} replaced it")),
+        retire=(
+            *(one for one in filling.retire if one[0] not in spare),
+            *retiring(strays, f"release {live.number} replaced it"),
+        ),
         fill=filling.operations,
         drain_s=live.spec.drain,
         coming=coming_rules(p, target) if target else (),

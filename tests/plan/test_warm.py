@@ -113,3 +113,16 @@ def test_green_that_is_lost_while_it_waits_for_a_promotion_comes_back_or_fails_a
         assert outside.situation.now.steady - began.steady < 120, outside.situation.memory
     assert outside.situation.releases[2].outcome == "failed"
     assert serving(outside) == "shop:1"
+
+
+def test_the_last_ready_one_serves_although_it_is_more_than_what_is_wanted_now() -> None:
+    outside = an_outside(replicas=2)
+    numbers = ({"replicas": 0}, {"replicas": 3}, {"replicas": 0, "environment": {"A": "4"}}, {"replicas": 1})
+    for passes, fields in enumerate(numbers, start=2):
+        outside.ask(a_spec(**fields))
+        for _ in range(passes):
+            outside.pass_once()  # the law is checked at each publication
+            outside.react()
+            outside.pass_time(0.05)
+    outside.settle_down()
+    outside.check_rest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from controller.plan.course import Course
-from controller.plan.picture import Picture
+from controller.plan.picture import Muster, Picture
 from controller.plan.probing import candidate_of, proven
 from controller.plan.situation import Release, Rollout
 from controller.plan.slots import fill_slots
@@ -48,7 +48,8 @@ def plan_rolling(p: Picture, release: Release, rollout: Rollout) -> Step:
     limits = limits_of(release)
     if limits.floor and not p.routable((*muster.keep, *out)) and (back := _called_back(p, release, rollout)):
         rollout, out = replace(rollout, released=rollout.released - {r.id for r in back}), (*out, *back)
-    room = limits.most - len(muster.keep) - len(out)
+    spare = _spare(p, muster, limits, len(out))
+    room = limits.most - len(muster.keep) - len(out) - len(spare)
     filling = fill_slots(p, release, muster, release.reason, budget=room)
     going = _going(p, release, limits, out, lacking=len(muster.missing) - max(0, room))
     staying = tuple(r for r in out if r not in going)
@@ -58,10 +59,7 @@ def plan_rolling(p: Picture, release: Release, rollout: Rollout) -> Step:
         stand(p, rollout, release, muster, step=min(ready + 1, release.spec.replicas)),
         released=(rollout.released - {r.id for r in staying}) | {r.id for r in going},
     )
-    # What serves is not let go for a release that has not proved itself on what it keeps.
-    spare = (
-        () if is_final else tuple(r for r in p.ready(muster.surplus) if any(candidate_of(p, k) for k in muster.keep))
-    )
+    spare = () if is_final else spare
     why = f"release {release.number} replaces it"
     gone = (*going, *(r for r in p.strays(release) if r not in staying))
     resting = tuple(r for r in gone if release.spec.bake and r.state == "running" and r.id in rollout.released)
@@ -80,6 +78,16 @@ def plan_rolling(p: Picture, release: Release, rollout: Rollout) -> Step:
         look_again_s=soonest(filling.look_again_s, deadline_s(p, rollout), ask_s(p, muster)),
     )
     return Step(course=course, rollout=rollout, is_final=is_final)
+
+
+def _spare(p: Picture, muster: Muster, limits: Limits, out: int) -> tuple[Replica, ...]:
+    """Return what is more than the release wants and serves on: it has not proved itself yet on what it keeps."""
+    is_tried = any(candidate_of(p, replica) is not None for replica in muster.keep)
+    if not limits.floor or (proven(p, muster.keep) and not is_tried):
+        return ()
+    ready = p.ready(muster.surplus)
+    # Where something has to be started, there must be room for one.
+    return ready[: max(0, limits.most - len(muster.keep) - out - 1)] if muster.missing else ready
 
 
 def _called_back(p: Picture, release: Release, rollout: Rollout) -> tuple[Replica, ...]:
