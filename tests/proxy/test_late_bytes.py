@@ -250,7 +250,7 @@ def halves(backends: list[Backend]) -> list[bytes]:
 
 
 def heard(lane: Lane) -> bool:
-    links: list[Any] = [client._exchange.link for client in lane.core.clients if client._exchange]  # type: ignore[attr-defined]
+    links: list[Any] = [client._exchange.link for client in list(lane.core.clients) if client._exchange]  # type: ignore[attr-defined]
     return any(link is not None and (link._head or link.heard) for link in links)
 
 

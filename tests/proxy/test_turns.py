@@ -65,7 +65,8 @@ def deaf(lane: Lane) -> Iterator[None]:
 
 
 def exchange_of(lane: Lane) -> Any:
-    return next((client._exchange for client in lane.core.clients if client._exchange), None)  # type: ignore[attr-defined]
+    exchanges = [getattr(client, "_exchange", None) for client in list(lane.core.clients)]
+    return next((exchange for exchange in exchanges if exchange is not None), None)
 
 
 def test_every_answer_of_our_own_is_given_a_few_at_a_time() -> None:
