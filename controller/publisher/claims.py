@@ -119,10 +119,10 @@ class ClaimIndex:
         asking = sorted(wanting, key=lambda app: (rules[app].announced, app))
         if mine is not None and mine.kept_for in asking and not rules[mine.kept_for].announced:
             return mine.kept_for
-        first = asking[0] if asking else None
-        if mine is not None and (first is None or rules[first].announced):
-            return owner  # what is only announced takes nothing from what serves
-        return first or min(rules, default=None)
+        if asking and not rules[asking[0]].announced:
+            return asking[0]
+        # What is only announced takes nothing from what serves.
+        return owner if mine is not None else min(rules.keys() - set(asking), default=asking[0] if asking else None)
 
 
 def _read(app: str, routes: AppRoutes | None) -> _Entry:

@@ -33,16 +33,17 @@ def test_a_route_that_waits_for_promotion_takes_no_request_from_what_serves(hous
 @pytest.mark.core
 @pytest.mark.slow
 def test_only_the_claim_waits_for_a_giver_that_a_person_has_to_move(house: Service, stage: MakeStage) -> None:
-    giver = stage("giver", replicas=1)
-    giver.deploy("v1")
-    taker = stage("taker", replicas=2)
-    taker.deploy("v1")
+    giver, taker = stage("giver", replicas=1), stage("taker", replicas=2)
+    both_files = f"{giver.name}-{taker.name}.yaml"  # one file, so that one look finds both changed
+    house.write_spec(f"{giver.spec('v1')}\n---\n{taker.spec('v1')}", both_files)
+    giver.wait_live("v1")
+    taker.wait_live("v1")
     manual = {"type": "blue_green", "promote": "manual"}
     keep = [{"host": f"keep.{giver.name}.test"}]
     both = [{"host": taker.host}, {"host": giver.host}]
     with giver.load(), taker.load():
-        giver.write("v2", routes=keep, strategy=manual)
-        taker.write("v2", routes=both)
+        gives = giver.spec("v2", routes=keep, strategy=manual)
+        house.write_spec(f"{gives}\n---\n{taker.spec('v2', routes=both)}", both_files)
         giver.wait(lambda row: row["waits_for_person"])
         taker.wait_live("v2")
         row = taker.wait(lambda row: row["sync"] == "invalid")

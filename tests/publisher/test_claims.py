@@ -87,6 +87,13 @@ def test_who_keeps_what_nobody_has_any_more_answers_for_it_again() -> None:
     assert book.publish("a", kept(X, "b")) == {"a"}
     assert book.owner("x.test") == "a"
     assert book.index.settle({"a": book.table["a"]}, book.table) == {"a": book.table["a"]}
+    book.publish("b", Rule(host="x.test", announced=True))
+    book.publish("a")
+    assert book.owner("x.test") == ""
+    book.publish("b", Rule(host="x.test", announced=True))
+    assert book.owner("x.test") == "b"
+    book.publish("b")
+    book.publish("a", kept(X, "b"))
     book.publish("b", waiting=(X,))
     assert book.owner("x.test") == "b"
 
