@@ -75,12 +75,19 @@ def check_store(parts: Parts) -> Iterator[Finding]:
 def check_places(settings: Any) -> Iterator[Finding]:
     """Say how much room is left, and whether the state directory and socket are as private as they should be."""
     for what, path in (("state", settings.state), ("database", settings.db_path.parent)):
-        free = shutil.disk_usage(path).free
+        try:
+            free = shutil.disk_usage(path).free
+        except OSError as error:
+            text = f"{path} cannot be looked at: {error.strerror or error}"
+            yield Finding(f"disk ({what})", "error", text, "see that it is there and mounted, then restart the service")
+            continue
         text = f"{free / 1024**3:.1f} GiB free at {path}"
         if free < LOW_BYTES:
             yield Finding(f"disk ({what})", "warning", text, "free some space: a full disk stops every change")
         else:
             yield Finding(f"disk ({what})", "ok", text)
+    if not Path(settings.state).exists():
+        return
     mode = stat.S_IMODE(Path(settings.state).stat().st_mode)
     if mode & 0o077:
         yield Finding(

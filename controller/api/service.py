@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 
 from controller.api.auth import Who, only_seen
 from controller.api.doctor import examine
@@ -44,8 +46,8 @@ def add_public(router: APIRouter, parts: Parts) -> None:
 
     @router.get("/readyz", summary="Engine reachable, database writable, workers current")
     @needs_nothing
-    def readyz() -> Response:
-        faults = ready.value()
+    async def readyz() -> Response:
+        faults = await ready.value()
         if faults:
             return render_problem(503, "not-ready", "; ".join(faults.values()), {"faults": sorted(faults)})
         return JSONResponse({"status": "ready"})
@@ -89,19 +91,26 @@ def add_known(router: APIRouter, parts: Parts) -> None:
 
 
 class Cached:
-    """A value that is worked out at most once in a span of time."""
+    """A value that is worked out at most once in a span of time, and by one thread however many wait for it."""
 
     def __init__(self, work: Callable[[], dict[str, str]], span_s: float) -> None:
         self._work, self._span_s = work, span_s
         self._until, self._value = 0.0, dict[str, str]()
+        self._asking: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
 
-    def value(self) -> dict[str, str]:
+    async def value(self) -> dict[str, str]:
         """Return the value, at most *span_s* old."""
-        now = time.monotonic()
-        if now >= self._until:
-            self._value = self._work()
-            self._until = time.monotonic() + self._span_s
+        if time.monotonic() >= self._until:
+            loop = asyncio.get_running_loop()
+            asking = self._asking.get(loop)
+            if asking is None or asking.done():
+                asking = self._asking[loop] = loop.create_task(self._ask())
+            await asyncio.shield(asking)
         return self._value
+
+    async def _ask(self) -> None:
+        self._value = await run_in_threadpool(self._work)
+        self._until = time.monotonic() + self._span_s
 
 
 def find_faults(parts: Parts) -> dict[str, str]:

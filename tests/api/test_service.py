@@ -8,6 +8,7 @@ import socket
 import stat
 import threading
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from controller.api.sockets import open_socket, open_sockets
 from controller.errors import Refused
 from controller.plan.situation import Memory
 from controller.world.model import World
-from tests.api.stage import Stage
+from tests.api.stage import DEADLINE_S, Stage
+from tests.api.test_apps import wait_for
 
 
 def test_alive_and_ready(stage: Stage, client: httpx.Client) -> None:
@@ -35,6 +37,24 @@ def test_not_ready_says_what_is_missing(stage: Stage, client: httpx.Client) -> N
     assert answer.status_code == 503
     assert answer.json()["faults"] == ["engine"]
     assert client.get("/healthz").status_code == 200
+
+
+def test_however_many_ask_whether_it_is_ready_one_thread_finds_out(stage: Stage) -> None:
+    go_on, asked = threading.Event(), []
+
+    def hang() -> bool:
+        asked.append(1)
+        return go_on.wait(DEADLINE_S)
+
+    stage.engine.reachable = hang  # type: ignore[method-assign]
+    look = httpx.Client(transport=httpx.HTTPTransport(uds=str(stage.socket)), base_url="http://oton", timeout=60)
+    with ThreadPoolExecutor(60) as pool, look:
+        waiting = [pool.submit(look.get, "/readyz") for _ in range(60)]
+        wait_for(lambda: asked)
+        assert look.get("/healthz").status_code == 200
+        go_on.set()
+        assert {one.result().status_code for one in waiting} == {200}
+    assert len(asked) <= 3, "once for all that waited, and again for those that came a second later"
 
 
 def test_every_answer_carries_our_version(client: httpx.Client) -> None:
