@@ -16,6 +16,7 @@ from controller.errors import Refused
 from controller.kernel import adopt_orphans, name_process
 from controller.knobs import ProxyUser
 from controller.lock import Lock
+from controller.proxy.tallies import memory_for
 from controller.settings import Settings, configure_logging, load_instance
 from controller.supervisor.notify import Notifier
 from controller.supervisor.nursing import Inheritance
@@ -24,8 +25,6 @@ from controller.supervisor.sockets import open_public
 from controller.supervisor.supervise import Supervisor
 
 INSPECT = "inspect"
-SHARED_BYTES = 4 * 1024 * 1024
-"""The map in which all workers count together; untouched pages cost nothing."""
 
 
 def run_supervisor(
@@ -49,7 +48,7 @@ def run_supervisor(
     name_process("oton")
     adopt_orphans()
     _raise_file_limit()
-    inheritance = Inheritance(settings=settings, public=public, shared=_make_shared(), folder=folder)
+    inheritance = Inheritance(settings=settings, public=public, shared=_make_shared(settings.workers), folder=folder)
     log = structlog.get_logger("supervisor")
     return Supervisor(inheritance, programs or Programs(), lock, notifier, log).run()
 
@@ -85,13 +84,13 @@ def _prepare_inspect(proxy: int, user: ProxyUser | None) -> None:
         os.close(fd)
 
 
-def _make_shared() -> int:
+def _make_shared(workers: int) -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("oton-shared", os.MFD_CLOEXEC)
     else:
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
-    os.ftruncate(fd, SHARED_BYTES)
+    os.ftruncate(fd, 4 * memory_for(workers))  # the rest is for rate limits; untouched pages cost nothing
     return fd
 
 

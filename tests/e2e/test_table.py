@@ -21,7 +21,7 @@ from tests.parts.service import Service
 from tests.parts.stage import Stage
 from tests.parts.wait import free_port, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
 
 SHA = "ann:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g="
 AUTH = ("ann", "password")
@@ -81,6 +81,7 @@ def test_a_spec_that_no_worker_could_serve_is_refused_with_its_line_and_nobody_n
     assert bad.version() == "v1"
 
 
+@pytest.mark.core
 def test_an_app_that_workers_cannot_serve_is_503_alone_and_status_says_so(
     services: Callable[..., Service], tmp_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_an_app_that_workers_cannot_serve_is_503_alone_and_status_says_so(
         assert "503" not in shut.row()["message"]
 
 
+@pytest.mark.core
 def test_plain_requests_are_sent_to_https_through_sighup_crash_and_restart(
     services: Callable[..., Service], tmp_path: Path
 ) -> None:
@@ -146,6 +148,7 @@ def restart(service: Service) -> None:
     service.start()
 
 
+@pytest.mark.core
 def test_who_waited_for_a_release_that_brings_a_password_does_not_get_in_without_one(
     house: Service, stage: Callable[..., Stage]
 ) -> None:

@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from controller.proxy.limits import Limits
-from controller.proxy.tallies import COLUMNS, Tallies
+from controller.proxy.tallies import COLUMNS, Tallies, memory_for
 from controller.routing.table import Policy
 from tests.proxy.rig import Caller, Visit, a_lane, an_app, wait_for
 
@@ -55,6 +57,50 @@ def test_a_worker_takes_a_column_that_nobody_alive_has() -> None:
     first = Tallies(memory, 3)
     first._cells[first._column] = os.getppid()
     assert Tallies(memory, 3)._column != first._column
+
+
+def others_take(memory: memoryview, columns: int, pid: int) -> None:
+    """Have living workers (all with the number *pid*) take every column that is free."""
+    cells = memory.cast("I")
+    for column in range(columns):
+        cells[column] = cells[column] or pid
+
+
+def test_a_worker_too_many_disturbs_nobodys_count_and_sees_them_all() -> None:
+    memory = a_memory()
+    others_take(memory, COLUMNS, os.getppid())
+    extra = Tallies(memory, 20)
+    at = extra.find("app shop")
+    for column in range(COLUMNS):
+        extra._cells[at + 2 + column] = 2
+    assert extra.set(at, 7) == 2 * COLUMNS
+    assert extra.total(at) == 2 * COLUMNS
+    extra.sweep()
+    assert extra.total(at) == 2 * COLUMNS
+    extra._cells[3], extra._cells[at + 2 + 3] = 0, 0  # a worker has gone
+    extra.sweep()
+    assert extra.set(at, 7) == 2 * (COLUMNS - 1)
+    assert extra.total(at) == 2 * (COLUMNS - 1) + 7
+
+
+def test_a_worker_whose_column_another_took_at_the_same_moment_takes_a_new_one() -> None:
+    memory = a_memory()
+    tallies = Tallies(memory, 1)
+    lost = tallies._column
+    tallies._cells[lost] = os.getppid()
+    tallies.sweep()
+    assert tallies._column != lost
+    assert tallies._cells[tallies._column] == os.getpid()
+
+
+@pytest.mark.parametrize("workers", [1, 7, 8, 40, 256])
+def test_there_is_room_for_all_workers_and_those_that_replace_them(workers: int) -> None:
+    tallies = Tallies(memoryview(bytearray(memory_for(workers))), 2 * workers - 1)
+    assert tallies._columns >= 2 * workers
+    assert tallies._rows > 14_000, "as many keys as with few workers"
+    at = tallies.find("app shop")
+    assert tallies.set(at, 3) == 0
+    assert tallies.total(at) == 3
 
 
 async def silent(visit: Visit) -> None:
