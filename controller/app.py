@@ -18,11 +18,11 @@ from controller.api.server import serve_api
 from controller.api.sockets import open_sockets
 from controller.archive import STAGED, Archive, Place, apply_staged
 from controller.clock import SystemClock
-from controller.control import Control
+from controller.control import Control, Roster
 from controller.engine.docker import DockerEngine
 from controller.errors import ControllerError, Refused
 from controller.house import Bell, House, build_house
-from controller.kernel import name_process
+from controller.kernel import name_process, tighten_umask
 from controller.lock import Lock
 from controller.loop.chores import Chores
 from controller.loop.handover import hand_out
@@ -43,6 +43,7 @@ JOIN_S = 5.0
 def run_controller(settings: Settings, control_fd: int) -> int:
     """Run the controller until SIGTERM or its supervisor's end; return its exit code."""
     name_process("oton-controller")
+    tighten_umask()
     configure_logging(settings)
     threads = Threads()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,12 +73,14 @@ def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) ->
     bell = Bell()
     house = build_house(settings, instance, clock, store, bell)
     house.workers.may_act = lock.still_ours
-    control = Control(control_fd, on_roster=house.publisher.set_roster, on_gone=threads.stop.set)
+    control = Control(control_fd, on_roster=lambda roster: _take_roster(house, roster), on_gone=threads.stop.set)
     house.publisher.kill = control.kill
     house.publisher.keep_certificates_at(control.keep)
     house.publisher.on_refused = house.probes.doubt
     house.publisher.on_limit = house.inspection.note_missed
+    house.publisher.catch_up = control.catch_up
     house.inspection.wish = control.inspect
+    house.inspection.kill = control.kill_inspector
     bell.ring_with(house.workers.ring, house.fixed.wake)
     listeners = open_sockets(settings.socket, settings.api, house.certificates.file_for)
     _start_edges(house, control, threads)
@@ -96,6 +99,11 @@ def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) ->
     house.workers.ring("")
     control.ready()
     log.info("the controller acts", instance=instance, desired=str(settings.desired), version=__version__)
+
+
+def _take_roster(house: House, roster: Roster) -> None:
+    house.publisher.set_roster(roster.workers, roster.pids)
+    house.inspection.set_roster(roster.inspectors)
 
 
 def _restore(settings: Settings) -> None:

@@ -1,9 +1,11 @@
 """
 The controller's end of its channel to the supervisor.
 
-    <- {"roster": [worker numbers]}     on every change, and once at the start
+    <- {"roster": [worker numbers], "pids": {number: process}, "inspectors": {process: app}}
+                                        on every change, and once at the start
     -> {"ready": true}                  the controller has begun to act
-    -> {"kill": number}                 that worker owes its confirmation for too long
+    -> {"kill": number}                 that worker owes its confirmation for too long, or cannot be understood
+    -> {"kill_inspector": process}      that inspector cannot be understood
     -> {"certificates": {host: [chain, key]}}   what a worker shall be born with, while we are away too
     -> {"inspect": {app: wish}}         these apps shall have an inspector; another wish, another inspector
 
@@ -16,23 +18,54 @@ import os
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from controller.wire.codec import Unreadable
-from controller.wire.fields import as_list, as_whole
+from controller.wire.fields import as_list, as_object, as_text, as_whole
 from controller.wire.lines import LineSocket
 
 _TICK_S = 0.25
+_DIGITS = 16
 
 log = structlog.get_logger("control")
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Who is alive, by the supervisor's word."""
+
+    workers: frozenset[int]
+    """Their numbers."""
+    pids: Mapping[int, int] | None = None
+    """Number -> process of those that are born; None: this supervisor does not tell."""
+    inspectors: Mapping[int, str] | None = None
+    """Process -> app that it inspects; None as above."""
+
+
+def parse_roster(message: Mapping[str, Any]) -> Roster:
+    """Read what the supervisor says of who is alive. Raises Unreadable."""
+    pids, inspectors = message.get("pids"), message.get("inspectors")
+    return Roster(
+        frozenset(as_whole(number) for number in as_list(message["roster"])),
+        None if pids is None else {_as_number(name): as_whole(pid) for name, pid in as_object(pids).items()},
+        None if inspectors is None else {_as_number(pid): as_text(a) for pid, a in as_object(inspectors).items()},
+    )
+
+
+def _as_number(name: str) -> int:
+    if not (name.isascii() and name.isdecimal() and len(name) < _DIGITS):
+        raise Unreadable("expected a number as a name")
+    return int(name)
 
 
 class Control:
     """Tells *on_roster* every change, and calls *on_gone* once when the supervisor has ended."""
 
-    def __init__(self, fd: int, *, on_roster: Callable[[Collection[int]], None], on_gone: Callable[[], None]) -> None:
+    def __init__(self, fd: int, *, on_roster: Callable[[Roster], None], on_gone: Callable[[], None]) -> None:
         os.set_inheritable(fd, False)
         self._line = LineSocket(socket.socket(fileno=fd))
         self._lock = threading.Lock()
@@ -65,7 +98,7 @@ class Control:
             try:
                 for message in messages:
                     if "roster" in message:
-                        self._on_roster(frozenset(as_whole(number) for number in as_list(message["roster"])))
+                        self._on_roster(parse_roster(message))
             except Unreadable as error:
                 self._line.refuse(str(error))
 
@@ -76,6 +109,10 @@ class Control:
     def kill(self, worker: int) -> None:
         """Have a worker killed and replaced."""
         self._send({"kill": worker})
+
+    def kill_inspector(self, pid: int) -> None:
+        """Have an inspector killed and replaced."""
+        self._send({"kill_inspector": pid})
 
     def keep(self, certificates: Mapping[str, tuple[str, str]]) -> None:
         """Have every worker born with exactly these certificates."""

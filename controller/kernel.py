@@ -10,6 +10,8 @@ import ctypes
 import fcntl
 import os
 import signal
+import socket
+import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -54,6 +56,11 @@ def forbid_new_privileges() -> bool:
     return _prctl(_NO_NEW_PRIVS, 1)
 
 
+def tighten_umask() -> None:
+    """Let nobody but our own user write what we make from now on, whatever we were started with."""
+    os.umask(os.umask(0o022) | 0o022)
+
+
 def parent_of(pid: int) -> int | None:
     """Return the number of a process's parent; None where there is no such process, or no way to know."""
     try:
@@ -61,6 +68,14 @@ def parent_of(pid: int) -> int | None:
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
     except (OSError, ValueError, IndexError):
         return None
+
+
+def peer_process(sock: socket.socket) -> int | None:
+    """Return the process at the other end of a Unix socket, as the kernel noted it when it connected; None: no way."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(pid)
 
 
 def hold_process(pid: int) -> int | None:

@@ -18,7 +18,7 @@ import secrets
 import stat
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -323,12 +323,17 @@ def default_proxy_user(state: Path) -> ProxyUser | None:
     """Return a uid that nobody here has, the same at every start of one state directory; None if not root."""
     if os.geteuid() != 0:
         return None
-    digest = hashlib.sha256(os.fsencode(str(state))).digest()
+    uid = pick_uid(hashlib.sha256(os.fsencode(str(state))).digest(), ())
+    return None if uid is None else ProxyUser(uid, uid)
+
+
+def pick_uid(digest: bytes, taken: Collection[int]) -> int | None:
+    """Return a uid that nobody here has and that is none of *taken*, the same for the same *digest*."""
     start = int.from_bytes(digest[:4]) % len(_DYNAMIC_UIDS)
     for step in range(len(_DYNAMIC_UIDS)):
         uid = _DYNAMIC_UIDS[(start + step) % len(_DYNAMIC_UIDS)]
-        if not _is_known(uid):
-            return ProxyUser(uid, uid)
+        if uid not in taken and not _is_known(uid):
+            return uid
     return None
 
 

@@ -105,10 +105,15 @@ def check_walls(settings: Any) -> Iterator[Finding]:
     if os.geteuid() == 0:
         user = settings.proxy_user
         yield Finding(
-            "walls", "ok", f"workers run as uid {user.uid}" if user is not None else "workers run as nobody known"
+            "walls",
+            "ok",
+            f"workers run as uid {user.uid}, each inspector as a user of its own"
+            if user is not None
+            else "workers run as nobody known",
         )
     else:
-        text = "workers run as the same user as the controller, and could open its database and the engine's socket"
+        text = "workers and inspectors run as the same user as the controller, and could open its database"
+        text += " and the engine's socket; only their process numbers are checked"
         yield Finding("walls", "warning", text, "start the service as root; it gives the workers a user of their own")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from controller.checkout.config import check_config
 from controller.checkout.git import FAR_S, REMOTE, Git
 from controller.checkout.log import Commit, load_commits, load_head
 from controller.errors import ControllerError, Refused
@@ -73,6 +74,7 @@ class Checkout:
         """Know what is checked out already; nothing is an answer, too. Talks to no remote."""
         try:
             if self._exists():
+                check_config(self._git, self._root)
                 self._take_stock()
         except (ControllerError, OSError) as error:
             self._say(str(error))
@@ -130,7 +132,15 @@ class Checkout:
         branch = self._find_branch()
         self._prepare(branch)
         tracking = f"refs/remotes/{REMOTE}/{branch}"
-        self._git.run("fetch", "--quiet", "--no-tags", REMOTE, f"+refs/heads/{branch}:{tracking}", limit_s=FAR_S)
+        self._git.run(
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-recurse-submodules",
+            REMOTE,
+            f"+refs/heads/{branch}:{tracking}",
+            limit_s=FAR_S,
+        )
         target = self._git.run("rev-parse", "--verify", tracking).strip()
         head = self._head()
         problem = self._find_obstacle(branch, head, target)
@@ -159,6 +169,7 @@ class Checkout:
             self._root.mkdir(parents=True)
         if not self._exists():
             self._git.run("init", "--quiet", "--initial-branch", branch)
+        check_config(self._git, self._root)
         self._exclude_local()
 
     def _exclude_local(self) -> None:
@@ -179,7 +190,11 @@ class Checkout:
         """Return what of a person's work stands in the way, with what to do; "" if nothing does."""
         if not head:
             return ""
-        changed = [entry[3:] for entry in self._git.run("status", "--porcelain", "-z", "-uno").split("\0") if entry]
+        changed = [
+            entry[3:]
+            for entry in self._git.run("status", "--porcelain", "-z", "-uno", "--ignore-submodules=all").split("\0")
+            if entry
+        ]
         if changed:
             more = f" and {len(changed) - SHOWN_FILES} more" if len(changed) > SHOWN_FILES else ""
             files = ", ".join(changed[:SHOWN_FILES]) + more

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from controller.errors import Refused, Retry
 
@@ -28,6 +28,10 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 _NOISE = re.compile(r"^(fatal|error|hint|warning|remote): *", re.IGNORECASE)
 _SSH_SAID = re.compile(r"Permission denied|IDENTIFICATION HAS CHANGED|Host key|bad permissions|^ssh: |^kex_")
 _SAID = 300
+_NOT_FOR_GIT = ("GIT_", "OTON_", "DB_")
+_USER, _PASSWORD = "OTON_GIT_USER", "OTON_GIT_PASSWORD"
+_HELPER = f'!f() {{ test "$1" = get && printf "username=%s\\npassword=%s\\n" "${_USER}" "${_PASSWORD}"; }}; f'
+"""A credential helper of one line of shell; printf is the shell's own, and so in no list of processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,27 @@ class Remote:
     """Private key for an ssh address; None: what ssh itself finds."""
     known_hosts: Path
     """Where the host keys of ssh addresses are kept: the first one seen is taken, another one later is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """An address without credentials, and how git gets those: by its environment, which only our own user can read."""
+
+    url: str
+    settings: Mapping[str, str]
+    environment: Mapping[str, str]
+
+
+def find_access(url: str) -> Access:
+    """Take the credentials out of an http address: git hands addresses on in its children's command lines."""
+    parts = urlsplit(url) if url.startswith(("http://", "https://")) else None
+    if parts is None or "@" not in parts.netloc:
+        return Access(url, {}, {})
+    host = parts.netloc.rpartition("@")[2]
+    bare = urlunsplit(parts._replace(netloc=host))
+    known = {_USER: unquote(parts.username or ""), _PASSWORD: unquote(parts.password or "")}
+    # For this host alone, so that none other learns them by a redirect.
+    return Access(bare, {f"credential.{parts.scheme}://{host}.helper": _HELPER}, known)
 
 
 class Git:
@@ -106,12 +131,19 @@ class Git:
 
     def _environment(self, given: Mapping[str, str]) -> dict[str, str]:
         # Whatever GIT_ variables we were started with mean another repository.
-        plain = {name: value for name, value in given.items() if not name.startswith("GIT_")}
+        plain = {name: value for name, value in given.items() if not name.startswith(_NOT_FOR_GIT)}
+        access = find_access(self._remote.url)
         settings = {
-            f"remote.{REMOTE}.url": self._remote.url,
+            f"remote.{REMOTE}.url": access.url,
+            **access.settings,
             # Hooks of a work tree are programs that whoever may write there would run as us.
             "core.hooksPath": "/dev/null",
             "core.fsmonitor": "false",
+            "core.attributesFile": "/dev/null",
+            # Submodules are not followed. What .gitmodules says of them is not even read.
+            "submodule.recurse": "false",
+            "fetch.recurseSubmodules": "false",
+            "diff.ignoreSubmodules": "all",
             "core.quotePath": "false",
             "gc.autoDetach": "false",
             "advice.detachedHead": "false",
@@ -124,11 +156,13 @@ class Git:
         }
         return (
             plain
+            | dict(access.environment)
             | config
             | {
                 "GIT_CONFIG_COUNT": str(len(settings)),
                 "GIT_DIR": str(self._root / ".git"),
                 "GIT_WORK_TREE": str(self._root),
+                "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
                 "GIT_TERMINAL_PROMPT": "0",
                 "GIT_ASKPASS": "true",
                 "GIT_SSH_COMMAND": self._ssh(),

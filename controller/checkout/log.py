@@ -36,7 +36,18 @@ def load_head(git: Git) -> Commit | None:
 
 def load_commits(git: Git, folder: str) -> Mapping[str, Commit]:
     """Return the commit that last changed each file in *folder*; a merge counts as what it brought."""
-    words = ("log", f"-{FAR_BACK}", "--first-parent", "-m", "--no-renames", "--name-only", _FORMAT, "--", folder or ".")
+    words = (
+        "log",
+        f"-{FAR_BACK}",
+        "--first-parent",
+        "-m",
+        "--no-renames",
+        "--name-only",
+        "--ignore-submodules=all",
+        _FORMAT,
+        "--",
+        folder or ".",
+    )
     found: dict[str, Commit] = {}
     for commit, file in parse_log(git.run(*words).splitlines()):
         if file:

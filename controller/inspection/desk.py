@@ -29,7 +29,7 @@ from controller.publisher.server import Caller, FeedServer
 from controller.routing.table import Table
 from controller.wire.codec import Unreadable
 
-SOCKET = "inspectors.sock"
+FOLDER, SOCKET = "inspect", "desk.sock"
 _LOOK_S = 1.0
 _REPEAT_S = 60.0
 """The same event is written no oftener than this."""
@@ -72,9 +72,14 @@ class Inspection:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.wish: Callable[[Mapping[str, str]], None] = lambda _wishes: None
+        self.kill: Callable[[int], None] = lambda _pid: None
         self._state, self._table, self._note, self._monotonic = state, table, note, monotonic
         self._lock = threading.RLock()
-        self._server = FeedServer(state / "proxy", self._lock, self, name=SOCKET, line_bytes=LINE_BYTES)
+        folder = state / "proxy" / FOLDER
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        # Inspectors share no group with us. Only they stand inside of these folders, and who they are is asked below.
+        self._server = FeedServer(folder, self._lock, self, name=SOCKET, line_bytes=LINE_BYTES, mode=0o666)
+        self._roster: Mapping[int, str] | None = None
         self._apps: dict[str, _App] = {}
         self._names: dict[int, str] = {}
         """Connections, by identity, of inspectors that said whose they are."""
@@ -133,7 +138,12 @@ class Inspection:
                 caller.line.send({"end": number})
         self._server.stir()
 
-    # What workers and inspectors say
+    # What the supervisor, workers and inspectors say
+
+    def set_roster(self, inspectors: Mapping[int, str] | None) -> None:
+        """Take the live inspectors, process -> app: nobody else is listened to. None: the supervisor does not tell."""
+        with self._lock:
+            self._roster = inspectors
 
     def note_missed(self, message: Mapping[str, Any]) -> None:
         """Take a worker's word that an inspector was not there for a request."""
@@ -152,9 +162,19 @@ class Inspection:
         if isinstance(report, Hello):
             if app is not None:
                 raise Unreadable("it registers twice")
-            self._welcome(caller, report.app)
+            if self._is_expected(caller, report.app):
+                self._welcome(caller, report.app)
         elif app is not None:  # else nobody wants it, and the supervisor lets it go
             self._take_report(app, report)
+
+    def _is_expected(self, caller: Caller, app: str) -> bool:
+        with self._lock:
+            known = app if self._roster is None or caller.pid is None else self._roster.get(caller.pid)
+        if known is None:
+            caller.line.closed = True  # the supervisor's word may be on its way; an inspector comes back
+        elif known != app:
+            raise Unreadable(f"the inspector of {known} says that it is that of {app}")
+        return known == app
 
     def _take_report(self, app: str, report: Report | None) -> None:
         match report:
@@ -169,6 +189,9 @@ class Inspection:
                 used = f"the inspector has used up its {size_bytes // 1024**2} MiB of memory"
                 self._write(app, "warning", f"{used} and is replaced")
             case Ready(addons):
+                with self._lock:
+                    if (known := self._apps.get(app)) is not None:
+                        known.missed = None  # whoever missed it will find it now
                 names = ", ".join(addons)
                 text = f"the inspector serves with addons: {names}" if names else "the inspector serves"
                 self._write(app, "info", text)
@@ -179,6 +202,10 @@ class Inspection:
         log.error("an inspector's message cannot be read", app=app, why=why)
         if app:
             self._write(app, "error", f"the inspector said what cannot be read ({why})")
+        with self._lock:
+            is_inspector = caller.pid in (self._roster or ())
+        if caller.pid is not None and is_inspector:
+            self.kill(caller.pid)
 
     def lost(self, caller: Caller) -> None:
         """Note that an inspector's connection has ended."""

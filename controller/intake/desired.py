@@ -13,7 +13,7 @@ from controller.clock import Clock
 from controller.errors import KeptElsewhere, Refused, Retry, Stale
 from controller.intake.looks import POLL_S, Looks, Ports
 from controller.intake.scan import FileProblem, Seen, printable
-from controller.intake.upload import Uploaded, Written, parse_upload, put_document, take_documents
+from controller.intake.upload import Place, Uploaded, Written, parse_upload, put_document, take_documents
 from controller.intake.watcher import Watcher
 from controller.intake.write import make_folder
 from controller.plan.claims import Claim
@@ -190,9 +190,10 @@ class Desired:
     def _put(self, app: str, data: bytes) -> Iterator[Written]:
         home = self._take_up(app)
         self._need_ours(app, home)
-        place = self._root / self._ports.origin.uploads
-        if home not in self._looks.seen and self._root.is_dir():
-            make_folder(place)
+        uploads = self._ports.origin.uploads
+        place = Place(self._root / uploads, may_be_link=not uploads)
+        if uploads and home not in self._looks.seen and self._root.is_dir():
+            make_folder(place.folder)
         yield put_document(app, data, self._looks.seen.get(home), place, self._tenants(home))
 
     def _take(self, app: str) -> Iterator[Written]:

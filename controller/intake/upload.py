@@ -29,6 +29,15 @@ class Uploaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """The folder that new files go to."""
+
+    folder: Path
+    may_be_link: bool = True
+    """The watched directory itself may be one. What others put into it may not: it would lead us anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """A file of the directory as we left it."""
 
@@ -53,14 +62,14 @@ def parse_upload(app: str, data: bytes) -> Document:
     return document
 
 
-def put_document(app: str, data: bytes, home: Seen | None, root: Path, tenants: Collection[str]) -> Written:
+def put_document(app: str, data: bytes, home: Seen | None, place: Place, tenants: Collection[str]) -> Written:
     """
-    Put *data* into the file *home* that holds the app, or into a new one below *root*.
+    Put *data* into the file *home* that holds the app, or into a new one in *place*.
 
     *tenants* are the apps last found in *home*. Raises Stale if the file is no longer as it was seen.
     """
     if home is None:
-        return _written(_create(app, data, root), data)
+        return _written(_create(app, data, place), data)
     current = _load_as_seen(home)
     documents = [document for document in _documents(home) if document.name == app]
     if _is_alone(app, home, tenants):
@@ -118,13 +127,14 @@ def _load_as_seen(seen: Seen) -> bytes:
     return current
 
 
-def _create(app: str, data: bytes, root: Path) -> Path:
+def _create(app: str, data: bytes, place: Place) -> Path:
+    root = place.folder
     if not root.is_dir():
         raise Refused(f"{printable(root)}: the watched directory is missing; make it or mount it first")
     for number in range(1, 1000):
         path = root / (f"{app}.yaml" if number == 1 else f"{app}-{number}.yaml")
         # A name with another ending would do as well, but two files that look alike mislead.
-        if not os.path.lexists(path.with_suffix(".yml")) and save_new(path, data):
+        if not os.path.lexists(path.with_suffix(".yml")) and save_new(path, data, follow=place.may_be_link):
             return path
     raise Refused(f"{printable(root)}: no free name for {app}.yaml")
 

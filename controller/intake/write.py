@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,56 +16,79 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EINTR, errno.EBUSY, errno.
 
 def save_over(path: Path, data: bytes) -> None:
     """Replace *path* by *data*, safely on the disk on return; owner and permissions stay."""
-    with _as_ours(path):
-        status = path.stat()
-        temporary = _save_aside(path, data, status)
-        with _removed_on_failure(temporary):
-            temporary.replace(path)
-        _flush_folder(path.parent)
+    with _as_ours(path), _open_folder(path, follow=False) as folder:
+        status = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused(f"{path}: is no file any more; nothing was written")
+        with _saved_aside(path.name, data, status, folder) as temporary:
+            os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
 
 
-def save_new(path: Path, data: bytes) -> bool:
-    """Create *path* with *data*, safely on the disk on return; False if something of that name exists."""
-    with _as_ours(path):
-        temporary = _save_aside(path, data, None)
-        with _removed_on_failure(temporary):
-            try:
+def save_new(path: Path, data: bytes, *, follow: bool = True) -> bool:
+    """
+    Create *path* with *data*, safely on the disk on return; False if something of that name exists.
+
+    Its folder may be a link only with *follow*.
+    """
+    with _as_ours(path), _open_folder(path, follow=follow) as folder:
+        try:
+            with _saved_aside(path.name, data, None, folder) as temporary:
                 # Unlike a rename, a link never takes the place of a file that somebody made meanwhile.
-                os.link(temporary, path)
-            except FileExistsError:
-                temporary.unlink()
-                return False
-            temporary.unlink()
-        _flush_folder(path.parent)
+                os.link(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except FileExistsError:
+            return False
+        os.fsync(folder)
         return True
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder *path*; one that is there is success."""
+    """Make the folder *path*; one that is there is success, a link is Refused: what is written would land elsewhere."""
     with _as_ours(path):
         path.mkdir(exist_ok=True)
+    if path.is_symlink():
+        raise Refused(f"{path}: is a link, allowed: a folder; take the link out of the repository or directory")
 
 
 def remove(path: Path) -> None:
     """Remove *path*, safely on the disk on return; gone is success."""
-    with _as_ours(path):
-        path.unlink(missing_ok=True)
-        _flush_folder(path.parent)
+    with _as_ours(path), _open_folder(path, follow=True) as folder:
+        with suppress(FileNotFoundError):
+            os.unlink(path.name, dir_fd=folder)
+        os.fsync(folder)
 
 
-def _save_aside(path: Path, data: bytes, like: os.stat_result | None) -> Path:
+@contextmanager
+def _open_folder(path: Path, *, follow: bool) -> Iterator[int]:
+    """Yield the folder of *path*, open; a link in its place would have us write wherever its maker likes."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    folder = os.open(path.parent, flags)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _saved_aside(name: str, data: bytes, like: os.stat_result | None, folder: int) -> Iterator[str]:
+    """Yield the name of a file with *data*, which is gone afterwards unless it was moved into place."""
     # Always the same name, so that what a crash leaves behind is gone with the next writing.
-    temporary = path.with_name(f".{path.name}.oton.tmp")
-    with _removed_on_failure(temporary):
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    temporary = f".{name}.oton.tmp"
+    with suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=folder)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o644, dir_fd=folder)
+    try:
         with os.fdopen(descriptor, "wb") as stream:
             if like is not None:
                 _dress(descriptor, like)
             stream.write(data)
             stream.flush()
             os.fsync(descriptor)
-    return temporary
+        yield temporary
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
 
 
 def _dress(descriptor: int, like: os.stat_result) -> None:
@@ -72,24 +96,6 @@ def _dress(descriptor: int, like: os.stat_result) -> None:
     with suppress(PermissionError):
         os.fchown(descriptor, like.st_uid, like.st_gid)
     os.fchmod(descriptor, like.st_mode & 0o7777)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _removed_on_failure(temporary: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 @contextmanager

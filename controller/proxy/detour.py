@@ -8,6 +8,8 @@ by a word of its own where that replica gives no answer.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,10 @@ from controller.routing.access import UPSTREAM
 from controller.routing.table import Upstream
 
 FOLDER = Path("inspect")
-"""Below state/proxy, which is the working directory of workers and inspectors."""
+"""Below state/proxy, which is the working directory of workers; in it each app's inspector owns a folder."""
+
+INSPECTOR_SOCKET = "in.sock"
+"""Name in that folder, which is the working directory of the app's inspector."""
 
 TROUBLE = b"x-oton-trouble"
 """Header of an inspector's answer that is no replica's: "connect WHY", "broken WHY", "request WHY" or "killed"."""
@@ -32,7 +37,26 @@ _TELL_S = 5.0
 
 def socket_of(app: str) -> Path:
     """Return where the app's inspector listens."""
-    return FOLDER / f"{app}.sock"
+    return FOLDER / app / INSPECTOR_SOCKET
+
+
+def meet_inspector(app: str) -> socket.socket:
+    """
+    Return a connection to the app's inspector. Raises OSError.
+
+    The folder is the inspector's own: a link in it could lead us to any socket that we may open and it may not.
+    """
+    place = os.open(socket_of(app), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.setblocking(False)
+        sock.connect(f"/proc/self/fd/{place}")
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.close(place)
+    return sock
 
 
 class Detour(Pool):
@@ -55,7 +79,8 @@ class Detour(Pool):
         self._told = -_TELL_S
 
     async def _open(self, link: Link) -> None:
-        await asyncio.get_running_loop().create_unix_connection(lambda: link, str(socket_of(self._app)))
+        await asyncio.sleep(0)  # whoever connects must have the link in hand before it can be refused
+        await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=meet_inspector(self._app))
 
     def address(self, head: bytes, upstream: Upstream) -> bytes:
         """Return a request's head with the replica named in it."""

@@ -4,8 +4,7 @@ Where workers are born: a process that pays for importing mitmproxy once and the
 It has no thread and no event loop, so a fork copies nothing half-done. It gives its rights away before it
 imports anything that could be made to misuse them. It takes one command at a time:
 
-    -> {"fork": 7} with descriptors: the worker's channel, and a file in memory with the certificates it begins with;
-       {"fork": 3, "inspect": "shop"} for an inspector, which gets its channel alone
+    -> {"fork": 7} with descriptors: the worker's channel, and a file in memory with the certificates it begins with
     <- {"born": 7, "pid": 4711}   or   {"stillborn": 7, "why": "..."}
     <- {"died": 4711, "status": "exited with 0"}
 
@@ -25,18 +24,14 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from controller.kernel import drop_privileges, forbid_new_privileges, name_process
-from controller.proxy.birth import Birth, parse_birth
-from controller.proxy.reach import keep_within_reach
+from controller.kernel import name_process
+from controller.proxy.birth import Birth, become, parse_birth
 from controller.wire.codec import Unreadable, render_line
-from controller.wire.fields import as_text, as_whole
+from controller.wire.fields import as_whole
 from controller.wire.lines import LineReader
 
-Serve = Callable[[Birth, int, socket.socket, str, int | None], None]
-"""
-Runs one child to its end: its birth, number and channel to the supervisor, the app that it inspects or "", and a file
-with certificates to begin with.
-"""
+Serve = Callable[[Birth, int, socket.socket, int | None], None]
+"""Runs one worker to its end: its birth, number and channel to the supervisor, and a file with certificates."""
 
 _LINE_BYTES = 64 * 1024
 
@@ -54,7 +49,7 @@ def run_nursery(argument: str, load: Callable[[], Serve] | None = None) -> int:
     os.set_inheritable(birth.control, False)
     os.fchdir(birth.folder)
     try:
-        _become(birth)
+        become(birth)
         serve = (load or _load_worker)()
     except (OSError, ImportError) as error:
         _say(control, {"failed": _explain(birth, error)})
@@ -65,29 +60,10 @@ def run_nursery(argument: str, load: Callable[[], Serve] | None = None) -> int:
     return _Nursery(birth, control, serve).run()
 
 
-def _become(birth: Birth) -> None:
-    if birth.uid is not None:
-        gid = birth.gid if birth.gid is not None else birth.uid
-        keep_within_reach(birth.uid, gid)
-        drop_privileges(birth.uid, gid)
-        os.environ.update(HOME="/nonexistent", USER="", LOGNAME="")
-    else:
-        forbid_new_privileges()
-    os.umask(0o077)
-    os.environ["UV_USE_IO_URING"] = "0"  # libuv would start a kernel thread per worker for files that we do not read
-
-
 def _load_worker() -> Serve:
-    from controller.proxy.inspector.serve import serve_inspector  # noqa: PLC0415 - only after the rights are gone
-    from controller.proxy.worker import serve_worker  # noqa: PLC0415 - as above
+    from controller.proxy.worker import serve_worker  # noqa: PLC0415 - only after the rights are gone
 
-    def serve(birth: Birth, number: int, channel: socket.socket, app: str, certificates: int | None) -> None:
-        if app:
-            serve_inspector(birth, number, app, channel)
-        else:
-            serve_worker(birth, number, channel, certificates)
-
-    return serve
+    return serve_worker
 
 
 def _explain(birth: Birth, error: Exception) -> str:
@@ -133,7 +109,7 @@ class _Nursery:
         try:
             for message in self._reader.feed(data):
                 if "fork" in message and fds:
-                    self._bear(as_whole(message["fork"]), fds[0], as_text(message.get("inspect", "")), *fds[1:2])
+                    self._bear(as_whole(message["fork"]), fds[0], *fds[1:2])
             if self._reader.fault:
                 raise Unreadable(self._reader.fault)
         except Unreadable as error:
@@ -144,17 +120,17 @@ class _Nursery:
                 os.close(fd)
         return True
 
-    def _bear(self, number: int, channel: int, app: str, certificates: int | None = None) -> None:
+    def _bear(self, number: int, channel: int, certificates: int | None = None) -> None:
         try:
             pid = os.fork()
         except OSError as error:
             _say(self._control, {"stillborn": number, "why": str(error)})
             return
         if pid == 0:
-            self._live(number, channel, app, certificates)
+            self._live(number, channel, certificates)
         _say(self._control, {"born": number, "pid": pid})
 
-    def _live(self, number: int, channel: int, app: str, certificates: int | None) -> None:
+    def _live(self, number: int, channel: int, certificates: int | None) -> None:
         """In the child; never returns."""
         code = 1
         try:
@@ -164,7 +140,7 @@ class _Nursery:
                 os.close(fd)
             self._control.close()
             os.set_inheritable(channel, False)
-            self._serve(self._birth, number, socket.socket(fileno=channel), app, certificates)
+            self._serve(self._birth, number, socket.socket(fileno=channel), certificates)
             code = 0
         except BaseException:  # noqa: BLE001 - nothing may get past this line into the nursery's own code
             traceback.print_exc()

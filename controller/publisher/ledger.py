@@ -65,7 +65,7 @@ class Ledger:
         """Return the app's upstreams that may not be picked any more and on which no worker has anything open."""
         if peers.roster is None:
             return frozenset()
-        counted = peers.counted()
+        counted = peers.rostered()
         return frozenset(
             upstream
             for upstream, since in self.leaving.get(app, {}).items()

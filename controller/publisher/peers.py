@@ -78,6 +78,8 @@ class Peers:
         self._peers: dict[int, Peer] = {}
         self.roster: frozenset[int] | None = None
         """The live workers; None until the supervisor has told."""
+        self.pids: Mapping[int, int] | None = None
+        """Their processes, of those that are born; None: the supervisor does not tell."""
         self._checked: float | None = None
 
     def __iter__(self) -> Iterator[Peer]:
@@ -86,11 +88,6 @@ class Peers:
     def rostered(self) -> list[Peer]:
         """Return the workers of the roster, sorted."""
         return [self._peers[number] for number in sorted(self.roster or ())]
-
-    def counted(self) -> list[Peer]:
-        """Return the workers whose word is waited for: the roster's, and any that registered before we heard of it."""
-        early = [peer for peer in self if peer.line is not None and peer.worker not in (self.roster or ())]
-        return [*self.rostered(), *early]
 
     def connected(self) -> list[Peer]:
         """Return the workers that pushes go to."""
@@ -106,10 +103,20 @@ class Peers:
             for key in [key for key in peer.drained if key[0] in apps]:
                 del peer.drained[key]
 
-    def set_roster(self, numbers: Iterable[int], now: float) -> list[Peer]:
+    def is_expected(self, worker: int, pid: int | None) -> bool | None:
+        """Say whether process *pid* is the worker of that number; None: it may be, and is not known yet."""
+        if self.roster is None:
+            return None
+        if worker not in self.roster:
+            return False
+        if self.pids is None or pid is None:
+            return True
+        return None if worker not in self.pids else self.pids[worker] == pid
+
+    def set_roster(self, numbers: Iterable[int], now: float, pids: Mapping[int, int] | None = None) -> list[Peer]:
         """Take a new roster; return the workers that have gone."""
         before = self.roster or frozenset()
-        self.roster = frozenset(numbers)
+        self.roster, self.pids = frozenset(numbers), pids
         for number in self.roster - before:
             peer = self.get(number)
             if peer.line is None:
@@ -132,7 +139,7 @@ class Peers:
         """Return the version that every worker has confirmed; *newest* where there is no worker, -1 if unknown."""
         if self.roster is None:
             return -1
-        return min((peer.confirmed if peer.is_synced else -1 for peer in self.counted()), default=newest)
+        return min((peer.confirmed if peer.is_synced else -1 for peer in self.rostered()), default=newest)
 
     def are_all_synced(self) -> bool:
         """Say whether the roster is known and each worker on it registered."""

@@ -72,6 +72,8 @@ class Publisher:
         folder = state / "proxy"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.kill, self.on_refused, self.on_limit, self.on_fault = kill, on_refused, on_limit, on_fault
+        self.catch_up: Callable[[], None] = lambda: None
+        """Hears what the supervisor has said of the roster so far."""
         self._ring, self._monotonic = ring, monotonic
         self._file = SnapshotFile(folder)
         found = self._file.load()
@@ -110,6 +112,8 @@ class Publisher:
         cannot be written. In all cases nothing has changed.
         """
         with self._publishing:
+            # Whoever was born before this may serve from an older snapshot, and has to be waited for.
+            self.catch_up()
             before = self._ledger.table.apps
             settled = self._claims.settle(changes, before)
             real = {app: routes for app, routes in settled.items() if before.get(app) != routes}
@@ -177,10 +181,14 @@ class Publisher:
 
     # What the supervisor and the keyring say
 
-    def set_roster(self, workers: Collection[int]) -> None:
-        """Take the live workers as the supervisor sees them; what is confirmed is confirmed by all of these."""
+    def set_roster(self, workers: Collection[int], pids: Mapping[int, int] | None = None) -> None:
+        """
+        Take the live workers as the supervisor sees them; what is confirmed is confirmed by all of these.
+
+        Nobody else may register, and only from the process that *pids* names, unless it names none at all.
+        """
         with self._lock:
-            for peer in self._peers.set_roster(workers, self._monotonic()):
+            for peer in self._peers.set_roster(workers, self._monotonic(), pids):
                 self._keep_meters(peer)
                 if peer.line is not None:
                     peer.line.closed = True  # the server takes it out of its selector first
@@ -229,7 +237,7 @@ class Publisher:
         if isinstance(report, Hello):
             if peer is not None:
                 raise Unreadable("it registers twice")
-            caller.peer = self._register(caller, report)
+            self._admit(caller, report)
         elif peer is None:
             raise Unreadable("it has not registered")
         else:
@@ -282,6 +290,16 @@ class Publisher:
             newest = self._ledger.table.version
             log.warning("worker owes its confirmation", worker=peer.worker, has=peer.confirmed, newest=newest)
             self.kill(peer.worker)
+
+    def _admit(self, caller: Caller, hello: Hello) -> None:
+        with self._lock:
+            expected = self._peers.is_expected(hello.worker, caller.pid)
+        if expected:
+            caller.peer = self._register(caller, hello)
+        elif expected is None:
+            caller.line.closed = True  # the supervisor's word is on its way; the worker comes back
+        else:
+            raise Unreadable(f"process {caller.pid} is not worker {hello.worker}")
 
     def _register(self, caller: Caller, hello: Hello) -> Peer:
         with self._lock:

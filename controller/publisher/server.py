@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import structlog
 
 from controller.errors import ControllerError
+from controller.kernel import peer_process
 from controller.publisher.peers import Peer
 from controller.wire.codec import Unreadable
 from controller.wire.lines import LINE_BYTES, LineSocket
@@ -27,8 +28,10 @@ log = structlog.get_logger("publisher")
 class Caller:
     """One connection, and who is at its other end once it has said so."""
 
-    def __init__(self, line: LineSocket) -> None:
+    def __init__(self, line: LineSocket, pid: int | None = None) -> None:
         self.line = line
+        self.pid = pid
+        """Its process, by the kernel's word; None where the kernel has no such word."""
         self.peer: Peer | None = None
 
 
@@ -52,7 +55,7 @@ class FeedServer:
     """
     Moves lines; what they mean is the listener's matter.
 
-    *lock* guards every line's buffers, since other threads send as well.
+    *lock* guards every line's buffers, since other threads send as well; *mode* is the socket's.
     """
 
     def __init__(
@@ -63,7 +66,9 @@ class FeedServer:
         *,
         name: str = SOCKET,
         line_bytes: int = LINE_BYTES,
+        mode: int = 0o660,
     ) -> None:
+        self._mode = mode
         self._place = folder / name
         self._line_bytes = line_bytes
         self._lock = lock
@@ -103,7 +108,7 @@ class FeedServer:
         door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             door.bind(str(self._place))
-            self._place.chmod(0o660)  # the folder's group: the workers
+            self._place.chmod(self._mode)  # the folder's group: the workers
             door.listen(64)
             door.setblocking(False)
         except BaseException:
@@ -124,8 +129,9 @@ class FeedServer:
 
     def _welcome(self, selector: selectors.BaseSelector, door: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            line = LineSocket(door.accept()[0], self._line_bytes)
-            selector.register(line, selectors.EVENT_READ, Caller(line))
+            sock = door.accept()[0]
+            line = LineSocket(sock, self._line_bytes)
+            selector.register(line, selectors.EVENT_READ, Caller(line, peer_process(sock)))
 
     def _hear(self, caller: Caller) -> None:
         with self._lock:

@@ -46,6 +46,9 @@ class FromController:
     certificates: Mapping[str, tuple[str, str]] | None = None
     wishes: Mapping[str, str] | None = None
     kill: int | None = None
+    """The number of a worker."""
+    kill_inspector: int | None = None
+    """The number of an inspector's process."""
 
 
 def parse_controller(message: Mapping[str, Any]) -> FromController:
@@ -56,6 +59,7 @@ def parse_controller(message: Mapping[str, Any]) -> FromController:
         certificates=None if certificates is None else _parse_certificates(certificates),
         wishes=None if wishes is None else {_as_app(app): as_text(wish) for app, wish in as_object(wishes).items()},
         kill=as_whole(message["kill"]) if "kill" in message else None,
+        kill_inspector=_as_pid(message["kill_inspector"]) if "kill_inspector" in message else None,
     )
 
 

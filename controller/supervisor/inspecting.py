@@ -7,15 +7,20 @@ An inspector that dies or falls silent takes nothing with it: its socket is gone
 from __future__ import annotations
 
 import os
-import signal
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.knobs import ProxyUser
+from controller.proxy.birth import Birth
+from controller.settings import Settings
 from controller.supervisor.backoff import Backoff
 from controller.supervisor.hearing import INSPECTOR_LINE_BYTES, FromChild
+from controller.supervisor.programs import Programs, start_inspector
+from controller.supervisor.walls import derive_user, open_folder, remove_folder
 from controller.wire.lines import LineSocket
 
 SILENT_S = 2.0
@@ -30,7 +35,7 @@ _MARGIN_S = 3.0
 
 @dataclass(slots=True)
 class Inspector:
-    """One live inspector, from the moment its birth was asked for."""
+    """One live inspector, from the moment it was started."""
 
     number: int
     app: str
@@ -39,23 +44,36 @@ class Inspector:
     generation: int
     channel: LineSocket
     born: float
-    pid: int | None = None
+    process: subprocess.Popen[bytes]
+    user: ProxyUser | None
     accepting: bool = False
     heard: float | None = None
     """Monotonic seconds of its last sign of life; None: none yet."""
     retires_by: float | None = None
     killed: bool = False
 
+    @property
+    def pid(self) -> int:
+        """Number of its process."""
+        return self.process.pid
+
 
 @dataclass(slots=True)
 class Inspectors:
-    """All inspectors, and which there should be."""
+    """All inspectors, and which there should be; tells *changed* whenever one begins or ends."""
 
     log: Any
+    changed: Callable[[], None]
+    folder: int
+    """state/proxy, open."""
+    programs: Programs
+    settings: Settings
     wanted: Mapping[str, str] = field(default_factory=dict)
     """App -> what its inspector shall be started for."""
     _live: dict[int, Inspector] = field(default_factory=dict)
     _backoffs: dict[str, Backoff] = field(default_factory=dict)
+    _ended: list[Inspector] = field(default_factory=list)
+    """Those whose channel has closed, until their process is reaped."""
     _numbers: int = 0
     _looked: float = 0.0
 
@@ -80,14 +98,53 @@ class Inspectors:
                 return app
         return None
 
-    def expect(self, app: str, generation: int, now: float) -> tuple[Inspector, socket.socket]:
-        """Enter an inspector; return it with the end of its channel that it shall inherit."""
-        self._numbers += 1
+    def begin(self, app: str, generation: int, now: float) -> Inspector:
+        """Start an inspector of *app*, as a user and in a folder that no other app's has. Raises OSError."""
+        user = self._user_of(app)
         ours, theirs = socket.socketpair()
+        with ExitStack() as theirs_alone, ExitStack() as unless_started:
+            unless_started.enter_context(ours)
+            theirs_alone.enter_context(theirs)
+            folder = open_folder(self.folder, app, user, self.settings.proxy_user)
+            theirs_alone.callback(os.close, folder)
+            birth = self._describe(theirs.fileno(), folder, user)
+            self._numbers += 1
+            process = start_inspector(self.programs, birth.render(), self._numbers, app, (theirs.fileno(), folder))
+            unless_started.pop_all()
         line = LineSocket(ours, INSPECTOR_LINE_BYTES)
-        inspector = Inspector(self._numbers, app, self.wanted[app], generation, line, now)
+        inspector = Inspector(self._numbers, app, self.wanted[app], generation, line, now, process, user)
         self._live[inspector.number] = inspector
-        return inspector, theirs
+        self.changed()
+        return inspector
+
+    def _user_of(self, app: str) -> ProxyUser | None:
+        known = next((one.user for one in self if one.app == app), None)
+        if known is not None:
+            return known  # its folder is already theirs
+        taken = {one.user.uid for one in self if one.user is not None}
+        return derive_user(str(self.settings.state), app, self.settings.proxy_user, taken)
+
+    def _describe(self, control: int, folder: int, user: ProxyUser | None) -> Birth:
+        return Birth(
+            control=control,
+            folder=folder,
+            uid=user.uid if user is not None else None,
+            gid=user.gid if user is not None else None,
+            stop_timeout_s=self.settings.stop_timeout_s,
+            log_level=self.settings.log_level,
+        )
+
+    def processes(self) -> list[Inspector]:
+        """Return all whose process may have to be reaped."""
+        return [*self._live.values(), *self._ended]
+
+    def get(self, pid: int) -> Inspector | None:
+        """Return a live inspector by its process."""
+        return next((one for one in self if one.pid == pid), None)
+
+    def roster(self) -> dict[str, str]:
+        """Return the apps of all live inspectors by the numbers of their processes, as JSON has them."""
+        return {str(one.pid): one.app for one in self}
 
     def hear(self, inspector: Inspector, message: FromChild, now: float) -> None:
         """Take what an inspector says."""
@@ -131,22 +188,27 @@ class Inspectors:
     def kill(self, inspector: Inspector) -> None:
         """End an inspector at once; it is struck off when its channel closes."""
         inspector.killed = True
-        if inspector.pid is None:
-            inspector.channel.send({"retire": 0})
-            return
-        with suppress(ProcessLookupError):
-            os.kill(inspector.pid, signal.SIGKILL)
+        inspector.process.kill()
 
     def lose(self, inspector: Inspector, now: float) -> None:
         """Strike one off that has ended, and see to when its successor may begin."""
         if self._live.pop(inspector.number, None) is None:
             return
         inspector.channel.close()
+        inspector.process.kill()  # one that only closed its end would go on
+        self._ended.append(inspector)
+        if inspector.app not in self.wanted and all(one.app != inspector.app for one in self):
+            remove_folder(self.folder, inspector.app)
         if inspector.retires_by is None and inspector.app in self.wanted:
             backoff = self._backoffs.setdefault(inspector.app, Backoff())
             wait_s = backoff.ended(now, now - inspector.born)
             times = backoff.failures
             self.log.warning("inspector ended", app=inspector.app, times_in_a_row=times, starts_again_in_s=wait_s)
+        self.changed()
+
+    def forget(self, inspector: Inspector) -> None:
+        """Let go of one whose process was reaped."""
+        self._ended.remove(inspector)
 
     def dues(self, now: float) -> Iterator[float]:
         """Return when something is to be looked at again."""

@@ -15,7 +15,6 @@ from controller.proxy.birth import Birth
 from controller.settings import Settings
 from controller.supervisor.crew import Worker
 from controller.supervisor.hearing import NURSERY_LINE_BYTES
-from controller.supervisor.inspecting import Inspector
 from controller.supervisor.programs import Child, Programs, start_nursery
 from controller.supervisor.sockets import Public
 from controller.wire.codec import render_line
@@ -46,8 +45,8 @@ class Nursing:
         """A nursery that loads while the current one still works."""
         self.former: list[Child] = []
         """Nurseries that were told to end."""
-        self.unborn: Worker | Inspector | None = None
-        """The worker or inspector that was asked for last, until the nursery has answered."""
+        self.unborn: Worker | None = None
+        """The worker that was asked for last, until the nursery has answered."""
         self.generation = 1
         self._certificates: int | None = None
         """A file in memory with the certificates that workers are born with."""
@@ -80,20 +79,18 @@ class Nursing:
             os.close(self._certificates)
         self._certificates = seal_in_memory("oton-certificates", json.dumps(certificates).encode())
 
-    def fork(self, worker: Worker | Inspector, inherits: socket.socket) -> None:
+    def fork(self, worker: Worker, inherits: socket.socket) -> None:
         """Have *worker* forked, with the end of its channel that it inherits."""
         message: dict[str, object] = {"fork": worker.number}
         files = [inherits.fileno()]
-        if isinstance(worker, Inspector):
-            message["inspect"] = worker.app
-        elif self._certificates is not None:
+        if self._certificates is not None:
             files.append(self._certificates)
         self.unborn = worker
         with inherits, contextlib.suppress(OSError):  # a nursery that has gone is seen by its end
             if self.current is not None:
                 socket.send_fds(self.current.channel.sock, [render_line(message)], files)
 
-    def take_born(self, number: int) -> Worker | Inspector | None:
+    def take_born(self, number: int) -> Worker | None:
         """Return whom the nursery's answer is about; None where nobody of that number was asked for."""
         born = self.unborn
         if born is None or born.number != number:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import controller
 from controller.kernel import die_with_parent
@@ -22,6 +22,7 @@ from controller.wire.lines import LineSocket
 _OURSELVES = (sys.executable, "-P", "-m", "controller")
 # -P: a folder named "controller" in the user's working directory must not be run as root instead of us.
 
+_STDERR = 2
 _KEPT_FOR_NURSERY = frozenset(("PATH", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SSL_CERT_FILE"))
 
 
@@ -31,6 +32,7 @@ class Programs:
 
     controller: tuple[str, ...] = (*_OURSELVES, "_controller")
     nursery: tuple[str, ...] = (*_OURSELVES, "_nursery")
+    inspector: tuple[str, ...] = (*_OURSELVES, "_inspector")
 
 
 @dataclass(slots=True)
@@ -68,22 +70,47 @@ def start_nursery(
     programs: Programs, birth: str, control: socket.socket, inherited: Collection[int]
 ) -> subprocess.Popen[bytes]:
     """Start a nursery with nothing of our environment that a worker has no use for."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _KEPT_FOR_NURSERY or name.startswith(("LC_", "PYTHON", "COVERAGE_"))
-    }
     with limit_groups() as (environ, files):
         return subprocess.Popen(
             (*programs.nursery, birth),
             pass_fds=(control.fileno(), *inherited, *files),
             stdin=subprocess.DEVNULL,
-            env=kept | _python_path() | environ,
+            env=_bare_environment() | environ,
             start_new_session=True,
         )
 
 
-def reap(children: Collection[Child], log: Any) -> Iterator[Child]:
+def start_inspector(
+    programs: Programs, birth: str, number: int, app: str, inherited: Collection[int]
+) -> subprocess.Popen[bytes]:
+    """Start an app's inspector. It shares no memory with anybody; *inherited* are its channel and its folder."""
+    return subprocess.Popen(
+        (*programs.inspector, birth, str(number), app),
+        pass_fds=tuple(inherited),
+        stdin=subprocess.DEVNULL,
+        stdout=_STDERR,  # what addons print is no line of the access log
+        env=_bare_environment(),
+        start_new_session=True,
+    )
+
+
+def _bare_environment() -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT_FOR_NURSERY or name.startswith(("LC_", "PYTHON", "COVERAGE_"))
+    }
+    return kept | _python_path()
+
+
+class HasProcess(Protocol):
+    """What `reap` may find ended."""
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]: ...
+
+
+def reap[Ended: HasProcess](children: Collection[Ended], log: Any) -> Iterator[Ended]:
     """Take in every process that has ended and is ours to take in; yield those that are among *children*."""
     by_pid = {child.process.pid: child for child in children}
     while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from controller.errors import Refused
-from controller.kernel import adopt_orphans, name_process
+from controller.kernel import adopt_orphans, name_process, tighten_umask
 from controller.knobs import ProxyUser
 from controller.lock import Lock
 from controller.proxy.tallies import memory_for
@@ -23,8 +22,7 @@ from controller.supervisor.nursing import Inheritance
 from controller.supervisor.programs import Programs
 from controller.supervisor.sockets import open_public
 from controller.supervisor.supervise import Supervisor
-
-INSPECT = "inspect"
+from controller.supervisor.walls import prepare_inspect
 
 
 def run_supervisor(
@@ -35,6 +33,7 @@ def run_supervisor(
 
     0: stopped as told. 2: it could not start, and one line on stderr says why.
     """
+    tighten_umask()
     configure_logging(settings)
     notifier = Notifier(environ)
     try:
@@ -65,23 +64,10 @@ def _prepare_folder(state: Path, user: ProxyUser | None) -> int:
             # setgid: what the controller puts there belongs to the workers' group without a word.
             os.fchown(fd, -1, user.gid)
             os.fchmod(fd, 0o2750)
-        _prepare_inspect(fd, user)
+        prepare_inspect(fd, user)
     except OSError as error:
         raise Refused(f"OTON_STATE: {place} cannot be made: {error.strerror}") from error
     return fd
-
-
-def _prepare_inspect(proxy: int, user: ProxyUser | None) -> None:
-    """Make state/proxy/inspect, where inspectors put their sockets; we read nothing there."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(INSPECT, 0o700, dir_fd=proxy)
-    fd = os.open(INSPECT, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=proxy)
-    try:
-        if user is not None:
-            os.fchown(fd, user.uid, user.gid)
-        os.fchmod(fd, 0o700)
-    finally:
-        os.close(fd)
 
 
 def _make_shared(workers: int) -> int:

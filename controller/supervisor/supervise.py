@@ -60,7 +60,7 @@ class Supervisor:
         self._log = log
         self._selector = selectors.DefaultSelector()
         self._crew = Crew(self._tell_roster)
-        self._inspectors = Inspectors(log)
+        self._inspectors = Inspectors(log, self._tell_roster, inheritance.folder, programs, inheritance.settings)
         self._nursing = Nursing(inheritance, programs, log)
         self._controller: Child | None = None
         self._restarts = Restarts(log)
@@ -127,11 +127,9 @@ class Supervisor:
 
     def _fill_inspectors(self, now: float) -> None:
         generation = self._nursing.generation
-        app = self._inspectors.next_missing(generation, now)
-        if app is not None and self._nursing.is_free:
-            inspector, inherits = self._inspectors.expect(app, generation, now)
+        while (app := self._inspectors.next_missing(generation, now)) is not None:
+            inspector = self._inspectors.begin(app, generation, now)
             self._selector.register(inspector.channel, selectors.EVENT_READ, inspector)
-            self._nursing.fork(inspector, inherits)
 
     def _begin_replacing(self, now: float) -> None:
         self._nursing.incoming = self._begin_nursery(now)
@@ -232,8 +230,18 @@ class Supervisor:
             child.channel.close()
 
     def _reap(self, now: float) -> None:
-        for child in reap([child for child in (self._controller, *self._nursing) if child is not None], self._log):
-            self._bury(child, now)
+        children = [child for child in (self._controller, *self._nursing) if child is not None]
+        for ended in reap([*children, *self._inspectors.processes()], self._log):
+            if isinstance(ended, Inspector):
+                self._bury_inspector(ended, now)
+            else:
+                self._bury(ended, now)
+
+    def _bury_inspector(self, inspector: Inspector, now: float) -> None:
+        if not inspector.channel.closed:
+            self.hear(inspector.channel, inspector)  # its last words
+        self._lose_inspector(inspector, now)
+        self._inspectors.forget(inspector)
 
     def _bury(self, child: Child, now: float) -> None:
         if not child.channel.closed:
@@ -265,9 +273,7 @@ class Supervisor:
 
     def _lose_unborn(self) -> None:
         worker, self._nursing.unborn = self._nursing.unborn, None
-        if isinstance(worker, Inspector):
-            self._lose_inspector(worker, time.monotonic())
-        elif worker is not None:
+        if worker is not None:
             self._lose(worker, time.monotonic())
 
     def _lose_inspector(self, inspector: Inspector, now: float) -> None:
@@ -341,9 +347,14 @@ class Supervisor:
             self._nursing.keep(message.certificates)
         if message.wishes is not None:
             self._inspectors.take_wishes(message.wishes)
+        inspector = self._inspectors.get(message.kill_inspector) if message.kill_inspector is not None else None
+        if inspector is not None:
+            why = "the controller asks for it"
+            self._log.warning("inspector killed", app=inspector.app, pid=inspector.pid, why=why)
+            self._inspectors.kill(inspector)
         worker = self._crew.get(message.kill) if message.kill is not None else None
         if worker is not None:
-            self._log.warning("worker killed", worker=worker.number, why="it did not confirm the routes in time")
+            self._log.warning("worker killed", worker=worker.number, why="the controller asks for it, and has said why")
             self._crew.kill(worker)
 
     def _hear_worker(self, worker: Worker, message: FromChild) -> None:
@@ -376,11 +387,12 @@ class Supervisor:
         if parent_of(pid) not in (None, nursery.process.pid, os.getpid()):
             raise Unreadable("it names a process that is not its child")  # we would kill it one day, with our rights
         born = self._nursing.take_born(number)
-        if isinstance(born, Inspector):
-            born.pid = pid
-        elif born is not None:
+        if born is not None:
             self._crew.note_birth(born, pid)
+            self._tell_roster()
 
     def _tell_roster(self) -> None:
         if self._controller is not None:
-            self._controller.channel.send({"roster": self._crew.roster()})
+            pids = {str(one.number): one.pid for one in self._crew if one.pid is not None}
+            roster = {"roster": self._crew.roster(), "pids": pids, "inspectors": self._inspectors.roster()}
+            self._controller.channel.send(roster)

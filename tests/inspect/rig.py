@@ -59,18 +59,20 @@ class Inspector:
     """A running inspector of the app "shop", working in the current directory."""
 
     def __init__(self, addons: Sequence[tuple[str, str]] = (), *, wait: bool = True) -> None:
-        FOLDER.mkdir(exist_ok=True)
+        own = FOLDER / "shop"
+        own.mkdir(parents=True, exist_ok=True)
         self._door = socket.socket(socket.AF_UNIX)
-        Path(SOCKET).unlink(missing_ok=True)
-        self._door.bind(SOCKET)
+        desk = FOLDER / Path(SOCKET).name
+        desk.unlink(missing_ok=True)
+        self._door.bind(str(desk))
         self._door.listen()
         self._door.settimeout(20)
         ours, theirs = socket.socketpair()
-        folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+        folder = os.open(own, os.O_RDONLY | os.O_DIRECTORY)
         birth = Birth(control=-1, folder=folder)
         command = (sys.executable, "-c", _CHILD, birth.render(), "shop", str(theirs.fileno()))
         self.process = subprocess.Popen(
-            command, pass_fds=(theirs.fileno(), folder), env={**os.environ, "PYTHONPATH": str(TOP)}
+            command, pass_fds=(theirs.fileno(), folder), cwd=own, env={**os.environ, "PYTHONPATH": str(TOP)}
         )
         theirs.close()
         os.close(folder)

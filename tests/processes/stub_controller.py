@@ -39,8 +39,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     refused: list[str] = []
     publisher = Publisher(settings.state, ring=lambda _: None, on_refused=refused.append)
-    control = Control(int(sys.argv[1]), on_roster=publisher.set_roster, on_gone=stop.set)
+    control = Control(
+        int(sys.argv[1]), on_roster=lambda roster: publisher.set_roster(roster.workers, roster.pids), on_gone=stop.set
+    )
     publisher.kill = control.kill
+    publisher.catch_up = control.catch_up
     publisher.keep_certificates_at(control.keep)
     threads = [threading.Thread(target=run, args=(stop,), daemon=True) for run in (publisher.run, control.run)]
     for thread in threads:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -44,20 +45,56 @@ def test_a_table_is_confirmed_only_when_every_rostered_worker_has_said_so(tmp_pa
         slow.close()
 
 
-def test_a_worker_that_is_not_on_the_roster_yet_is_waited_for_as_well(tmp_path):
+def test_who_is_not_on_the_roster_is_not_served_and_not_waited_for(tmp_path):
     with publishing(tmp_path) as publisher:
         publisher.set_roster([1])
-        one, early = FakeWorker(tmp_path, 1), FakeWorker(tmp_path, 2)
-        until(lambda: early.version == 0 and early.pushes())
+        publisher.set_certificates({"shop.test": ("CERT", "KEY")})
+        one, stranger = FakeWorker(tmp_path, 1), FakeWorker(tmp_path, 9, mute=True)
+        until(lambda: not stranger._thread.is_alive(), "it was not sent away")
+        publisher.publish("shop", routes("shop", "a"))
+        until(lambda: publisher.routing("shop").settled)
+        assert stranger.heard == []
+        one.close()
+        stranger.close()
+
+
+def test_only_the_process_that_the_supervisor_names_registers_as_a_worker(tmp_path):
+    killed: list[int] = []
+    with publishing(tmp_path, kill=killed.append) as publisher:
+        publisher.set_roster([1, 2, 3], {1: os.getpid(), 2: os.getpid() + 1})
+        one, two, unborn = (FakeWorker(tmp_path, number) for number in (1, 2, 3))
+        until(lambda: not two._thread.is_alive() and not unborn._thread.is_alive(), "they were not sent away")
+        publisher.set_roster([1])
         until(publisher.is_current)
-        early.mute = True
+        assert two.heard == unborn.heard == []
+        assert killed == [], "worker 2 has done nothing"
+        one.close()
+        two.close()
+        unborn.close()
+
+
+def test_a_worker_whose_process_is_named_later_comes_back_and_is_served(tmp_path):
+    with publishing(tmp_path) as publisher:
+        publisher.set_roster([1], {})
+        early = FakeWorker(tmp_path, 1)
+        until(lambda: not early._thread.is_alive())
+        publisher.set_roster([1], {1: os.getpid()})
+        again = FakeWorker(tmp_path, 1)
+        until(publisher.is_current)
+        early.close()
+        again.close()
+
+
+def test_what_the_supervisor_has_said_is_heard_before_anything_is_published(tmp_path):
+    with publishing(tmp_path) as publisher:
+        publisher.set_roster([1])
+        worker = FakeWorker(tmp_path, 1)
+        until(publisher.is_current)
+        publisher.catch_up = lambda: publisher.set_roster([1, 2])  # born while we stood still: it may route as before
         publisher.publish("shop", routes("shop", "a"))
         until(lambda: publisher.workers()[1] == 1)
         assert not publisher.routing("shop").settled
-        early.say({"confirm": 1})
-        until(lambda: publisher.routing("shop").settled)
-        one.close()
-        early.close()
+        worker.close()
 
 
 def test_a_worker_that_has_gone_is_waited_for_no_longer(tmp_path):

@@ -109,6 +109,7 @@ def test_a_worker_that_claims_to_know_better_later_is_told_and_not_asked(tmp_pat
         good = FakeWorker(tmp_path, 1)
         until(publisher.is_current)
         publisher.publish("shop", routes("shop", "a"))
+        publisher.set_roster([1, 2])
         bad = FakeWorker(tmp_path, 2, table=theirs)
         until(bad.pushes)
         assert bad.pushes()[0]["base"] is None

@@ -28,8 +28,8 @@ from typing import Any, cast
 from controller.wire.codec import render_line
 from controller.wire.lines import LineReader
 
-SOCKET = "inspectors.sock"
-"""Name in the working directory, which is state/proxy."""
+SOCKET = "../desk.sock"
+"""Beside the working directory, which is the inspector's own folder in state/proxy/inspect."""
 
 _AGAIN_S = 0.3
 _UNREAD_BYTES = 8 * 1024 * 1024

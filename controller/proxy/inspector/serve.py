@@ -28,7 +28,7 @@ from mitmproxy.addons import proxyserver
 
 from controller.kernel import name_process
 from controller.proxy.birth import Birth
-from controller.proxy.detour import FOLDER, socket_of
+from controller.proxy.detour import INSPECTOR_SOCKET
 from controller.proxy.inspector import layers
 from controller.proxy.inspector.addons import AddonErrors, load_addons
 from controller.proxy.inspector.desk import Desk
@@ -56,9 +56,7 @@ _PAGE_BYTES = resource.getpagesize()
 def serve_inspector(birth: Birth, number: int, app: str, channel: socket.socket) -> None:
     """Run the inspector of *app* to its end."""
     name_process(f"oton-inspect-{app}")
-    for fd in {*birth.plain, *birth.tls, birth.shared, birth.folder} - {None}:
-        if fd is not None:
-            os.close(fd)  # nothing that faces the public, or is shared with it, is in reach of an addon
+    os.close(birth.folder)  # the working directory holds it
     _limit_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Inspector(birth, number, app).run(channel))
@@ -96,7 +94,7 @@ class _Inspector:
         self._names: list[str] = []
         self._retired = asyncio.Event()
         self._limit_s = birth.stop_timeout_s
-        self._draft = FOLDER / f".{app}-{os.getpid()}"
+        self._draft = Path(f".draft-{os.getpid()}")
         self._inode = 0
         self._reserve = bytearray(_RESERVE_BYTES)
 
@@ -132,7 +130,7 @@ class _Inspector:
 
     def listens(self) -> None:
         """Be found by the lane, in place of who was found before."""
-        self._draft.replace(socket_of(self._app))
+        self._draft.replace(INSPECTOR_SOCKET)
         self._lease.send({"accepting": True})
         self._desk.tell({"ready": self._names})
 
@@ -195,6 +193,7 @@ class _Inspector:
             self._draft.unlink()
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(str(self._draft))
+        self._draft.chmod(0o660)  # the folder's group: the workers
         sock.listen(1024)
         sock.setblocking(False)
         self._inode = self._draft.stat().st_ino
@@ -202,14 +201,17 @@ class _Inspector:
 
     async def _empty(self) -> None:
         """Be found no more, and wait until nothing is open or the limit has passed."""
-        place = socket_of(self._app)
-        with contextlib.suppress(OSError):
-            if place.stat().st_ino == self._inode:
-                place.unlink()
+        self._unlink()
         layers.retire()
         ends = asyncio.get_running_loop().time() + self._limit_s
         while layers.count_open() and asyncio.get_running_loop().time() < ends:  # noqa: ASYNC110 - once in its life
             await asyncio.sleep(_EMPTY_S)
+
+    def _unlink(self) -> None:
+        place = Path(INSPECTOR_SOCKET)
+        with contextlib.suppress(OSError):
+            if place.stat().st_ino == self._inode:
+                place.unlink()
 
     async def _live(self) -> None:
         while True:
