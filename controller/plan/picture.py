@@ -219,9 +219,16 @@ class Picture:
             return False  # it was given up: its end is counted, and another takes its place
         if replica.state == "created":
             return not replica.error
-        booted = self.s.now.wall - self.s.now.steady
-        before_boot = 0 < replica.started < booted - 1
+        before_boot = 0 < replica.started < self._booted() - 1
         return replica.state == "exited" and (before_boot or self.is_leaving(replica))
+
+    def _booted(self) -> float:
+        """Return when the machine booted (wall seconds), by the clock as it was when something was noted since."""
+        now = self.s.now
+        noted = [moment for one in self.s.releases.values() for moment in (one.started, one.finished)]
+        noted += [slot.last for slot in self.s.memory.slots.values()]
+        # By today's clock alone, one that was set forward would make all that ran before look stopped by a reboot.
+        return min(m.wall - m.steady for m in (now, *noted) if m is not None and m.boot == now.boot)
 
     def trouble(self, replica: Replica, release: Release) -> str:
         """Say why a replica has to be made anew; empty: it has not."""

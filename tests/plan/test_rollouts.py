@@ -380,6 +380,17 @@ def test_after_a_reboot_existing_containers_are_started_not_replaced() -> None:
     assert {r.id for r in outside.replicas} == ids
 
 
+def test_a_crash_is_counted_though_the_clock_was_set_forward_since_its_start() -> None:
+    outside = an_outside(replicas=2)
+    first = outside.replicas[0]
+    set_forward = replace(outside.situation.now, wall=outside.situation.now.wall + 7200)
+    outside.situation = replace(outside.situation, now=set_forward)
+    outside.change(first, state="exited", exit_code=1)
+    outside.settle_down()
+    assert outside.situation.memory.slots[first.index].exits == 1
+    assert first.id not in {replica.id for replica in outside.replicas}
+
+
 def test_time_without_an_engine_does_not_count_for_a_deadline() -> None:
     outside = an_outside()
     outside.ask(a_spec(image="bad:1", deadline="20s"))
