@@ -7,7 +7,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -100,7 +100,18 @@ class Client:
             if not response.is_success:
                 response.read()
                 raise from_response(response)
-            yield response
+            try:
+                yield response
+            except httpx.HTTPError as error:
+                raise self._broken_off(error) from error
+
+    def _broken_off(self, error: Exception) -> Trouble:
+        """Say why a stream broke off: one whose token has ended is not one whose service is away."""
+        with suppress(httpx.HTTPError, OSError):
+            again = self._http.get("/v1/version")
+            if again.status_code in (401, 403):
+                return from_response(again)
+        return self.unreachable(error)
 
     def web_socket(self, path: str) -> Any:
         """Return an open WebSocket on *path*."""

@@ -14,13 +14,16 @@ from typing import Any
 import httpx
 import pytest
 
+from controller.cli.client import Client
 from controller.cli.dial import open_socket
 from controller.cli.target import Target
+from controller.cli.trouble import Trouble
 from controller.cli.wire import Wire
+from controller.errors import Refused
 from tests.api.stage import DEADLINE_S, Session, Stage
 from tests.api.test_apps import SPEC, wait_for
 from tests.api.test_streams import with_logs
-from tests.api.test_tokens import Bearer
+from tests.api.test_tokens import Bearer, serving
 
 END_S = 10.0
 """Far below the silence of any of these streams."""
@@ -212,3 +215,18 @@ def test_what_was_accepted_before_is_done(stage: Stage) -> None:
     go_on.set()
     assert answers.get(timeout=DEADLINE_S).status_code == 401
     assert stage.store.audit.list(limit=1)[0].outcome.startswith("accepted")
+
+
+def test_a_command_whose_token_has_ended_says_so_and_not_that_the_service_is_away(stage: Stage) -> None:
+    secret = make(stage)
+
+    def follow(client: Client) -> None:
+        with client.stream("/v1/apps/shop/logs", follow=True) as response:
+            for _ in response.iter_lines():
+                with suppress(Refused):  # by the second line
+                    revoke(stage)
+
+    with serving(stage) as url, Client(Target(kind="http", place=url, token=secret)) as client:
+        with pytest.raises(Trouble, match="not valid") as told:
+            follow(client)
+        assert told.value.code == 7
