@@ -59,7 +59,7 @@ def run_controller(settings: Settings, control_fd: int) -> int:
     while not threads.stop.wait(1.0):
         pass
     if late := threads.join(JOIN_S):
-        log.warning("some threads did not end in time", threads=", ".join(late))
+        log.warning("some threads did not stop in time", threads=", ".join(late))
     return 1 if threads.died else 0
 
 
@@ -98,7 +98,7 @@ def _start(settings: Settings, control_fd: int, threads: Threads, lock: Lock) ->
     threads.start("api", lambda stop: serve_api(parts, listeners, stop))
     house.workers.ring("")
     control.ready()
-    log.info("the controller acts", instance=instance, desired=str(settings.desired), version=__version__)
+    log.info("the controller is running", instance=instance, desired=str(settings.desired), version=__version__)
 
 
 def _take_roster(house: House, roster: Roster) -> None:

@@ -116,7 +116,7 @@ class Orders:
         *judged*: the digest of the only spec that it may bring into force; empty: any.
         """
         if verb not in GIVEN:
-            raise Refused(f"{verb}: not an order that can be given")
+            raise Refused(f"{verb}: not a known order")
 
         def act() -> Accepted:
             self.need_known(app)

@@ -131,7 +131,7 @@ def _own(folder: Path) -> None:
         folder.mkdir(mode=0o700)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise Refused(f"{folder}: found something that is not ours, allowed: a folder of our own; remove it")
+        raise Refused(f"{folder}: exists and is not ours; remove it")
     if stat.S_IMODE(status.st_mode) != 0o700:
         folder.chmod(0o700)
 

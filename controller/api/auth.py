@@ -29,7 +29,7 @@ PEER = "uid:"
 """What our protocol class puts in front of a socket peer's uid; no network address looks like it."""
 PINNED = "token:"
 """Likewise for a connection that said at its beginning which token all its requests have."""
-ENDED = "this token is not valid (any more)"
+ENDED = "this token is not valid, or no longer"
 LOG = structlog.get_logger("api")
 
 

@@ -54,7 +54,7 @@ def check_directory(parts: Parts) -> Iterator[Finding]:
     broken = [one.invalid for one in parts.directory.standings().values() if one.invalid]
     broken += [one.text for one in parts.directory.problems()]
     for text in broken:
-        yield Finding("specs", "warning", text, "mend the file; until then its last good spec is in force")
+        yield Finding("specs", "warning", text, "fix the file; until then its last good spec stays in effect")
     if parts.directory.is_polling():
         text = "changes are found by looking every second: the kernel gives no notice of them"
         yield Finding("watching", "warning", text, "raise fs.inotify.max_user_watches, or use a local file system")
@@ -91,7 +91,10 @@ def check_places(settings: Any) -> Iterator[Finding]:
     mode = stat.S_IMODE(Path(settings.state).stat().st_mode)
     if mode & 0o077:
         yield Finding(
-            "permissions", "error", f"{settings.state} is open to others ({mode:o})", f"chmod 700 {settings.state}"
+            "permissions",
+            "error",
+            f"{settings.state} is accessible to others ({mode:o})",
+            f"chmod 700 {settings.state}",
         )
     elif Path(settings.socket).exists():
         mode = stat.S_IMODE(Path(settings.socket).stat().st_mode)
@@ -109,7 +112,7 @@ def check_walls(settings: Any) -> Iterator[Finding]:
             "ok",
             f"workers run as uid {user.uid}, each inspector as a user of its own"
             if user is not None
-            else "workers run as nobody known",
+            else "workers run as an unknown user",
         )
     else:
         text = "workers and inspectors run as the same user as the controller, and could open its database"
@@ -131,9 +134,9 @@ def check_git(source: Any, now: float) -> Iterator[Finding]:
         return
     state = source.state
     commit = f"{state.commit.short} of {state.branch or 'its branch'}" if state.commit is not None else "nothing yet"
-    looked = f"looked {max(0, now - state.looked):.0f} s ago" if state.looked else "the remote was not seen yet"
+    looked = f"looked {max(0, now - state.looked):.0f} s ago" if state.looked else "the remote has not been reached yet"
     if state.problem:
-        mend = "what is checked out stays in force; it goes on by itself once this is mended"
+        mend = "what is checked out stays in effect; syncing continues by itself once this is fixed"
         yield Finding("git", "warning", f"at {commit}, {looked}: {state.problem}", mend)
     else:
         yield Finding("git", "ok", f"at {commit}, {looked}")

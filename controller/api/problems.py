@@ -84,7 +84,7 @@ def from_trouble(error: ControllerError) -> Problem:
         case Retry() | Stale():
             return Problem(503, "not-reachable", str(error))
         case _:
-            return Problem(500, "broken", f"a fault of our own: {error}")
+            return Problem(500, "broken", f"internal error: {error}")
 
 
 def install(app: FastAPI) -> None:
@@ -120,12 +120,12 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def on_gone(_: Request, __: ClientDisconnect) -> JSONResponse:
-        return render_problem(400, "bad-request", "the client went before its request was whole")
+        return render_problem(400, "bad-request", "the client disconnected before its request was complete")
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
         LOG.error("request failed", path=request.url.path, exc_info=error)
-        return render_problem(500, "broken", "a fault of our own; the service's log has the details")
+        return render_problem(500, "broken", "internal error; see the service's log for details")
 
 
 def allowed_methods(request: Request) -> list[str]:

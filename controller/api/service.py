@@ -79,7 +79,7 @@ def add_known(router: APIRouter, parts: Parts) -> None:
             raise Problem(403, "not-your-app", "this token is not for that URL's app")
         return row
 
-    @router.get("/v1/doctor", summary="What is wrong on this machine, and how to mend it")
+    @router.get("/v1/doctor", summary="What is wrong on this machine, and how to fix it")
     @needs("admin", whole=True)
     def doctor(who: Who) -> list[Row]:
         return [render_check(one) for one in examine(parts)]

@@ -1,5 +1,5 @@
 """
-A backup as one file: the database, and what of the state directory cannot be made anew.
+A backup as one file: the database, and those files of the state directory that cannot be recreated.
 
 Knows which files those are and how they are packed, and nothing of what is in the database: it is copied and checked by
 the store's room.
@@ -117,7 +117,7 @@ def stage(place: Place, archive: Path, *, has_apps: bool) -> Mapping[str, Any]:
         if has_apps and manifest["instance"] != place.instance:
             raise Refused(
                 f"found a backup of instance {manifest['instance']}, and this service ({place.instance}) has apps,"
-                " whose containers it would no longer know; delete them, or restore into a new state directory"
+                " whose containers it would lose track of; delete them, or restore into a new state directory"
             )
         manifest = {**manifest, "mark": secrets.token_hex(8)}
         (folder / MANIFEST).write_text(json.dumps(manifest))
@@ -223,9 +223,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text())
         version, instance = int(manifest["format"]), str(manifest["instance"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Refused("not a backup of ours: it has no manifest") from error
+        raise Refused("not an Oton Pilot backup: it has no manifest") from error
     if version > FORMAT:
-        raise Refused(f"found a backup of format {version}, this version knows up to {FORMAT}; install a newer one")
+        raise Refused(f"found a backup of format {version}, this version supports up to {FORMAT}; install a newer one")
     if not _INSTANCE.fullmatch(instance) or not (folder / MANIFEST).parent.is_dir():
         raise Refused(f'found instance "{instance[:40]}" in the backup, allowed: 12 hexadecimal digits')
     return dict(manifest)

@@ -52,10 +52,10 @@ def unpack_files(archive: Path, folder: Path) -> None:
                 if stream.tell() > LARGEST_BYTES:
                     raise Refused("found more after the backup's end than a backup has")
     except (tarfile.TarError, EOFError, ValueError, RecursionError, NotADirectoryError, FileExistsError) as error:
-        raise Refused(f"not a backup of ours, or cut short: {error}") from error
+        raise Refused(f"not an Oton Pilot backup, or cut short: {error}") from error
     except OSError as error:
         if error.errno is None:  # gzip says it so where it is not gzip, or a checksum is wrong
-            raise Refused(f"not a backup of ours, or damaged: {error}") from error
+            raise Refused(f"not an Oton Pilot backup, or damaged: {error}") from error
         raise
 
 
@@ -67,7 +67,7 @@ def _check_member(member: tarfile.TarInfo, number: int) -> None:
     largest = MANIFEST_BYTES if member.name == MANIFEST else LARGEST_BYTES
     is_file = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
     if not (is_ours and is_plain and is_file) or member.size > largest or number >= MOST_FILES:
-        raise Refused(f'found "{member.name[:80]}" in the backup, which does not belong there')
+        raise Refused(f'found "{member.name[:80]}" in the backup, which does not belong in one')
 
 
 def _extract(packed: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:

@@ -257,11 +257,11 @@ class Checkout:
     def _say(self, problem: str) -> None:
         before, self.state = self.state.problem, replace(self.state, problem=problem)
         if problem and problem != before:
-            log.warning("the checkout stays where it is", why=problem)
-            self.listeners.tell("warning", f"the checkout stays where it is: {problem}")
+            log.warning("the checkout stays at its commit", why=problem)
+            self.listeners.tell("warning", f"the checkout stays at its commit: {problem}")
         elif before and not problem:
-            log.info("the checkout follows its remote again")
-            self.listeners.tell("info", "the checkout follows its remote again")
+            log.info("the checkout is following its remote again")
+            self.listeners.tell("info", "the checkout is following its remote again")
 
 
 def folders_that_count(folder: str) -> Iterator[str]:

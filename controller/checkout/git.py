@@ -124,7 +124,7 @@ class Git:
                     os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
                 raise Retry(
-                    f"git {word}: the service stops"
+                    f"git {word}: the service is stopping"
                     if self._stop.is_set()
                     else f"git {word}: no end within {limit_s:g} s"
                 )

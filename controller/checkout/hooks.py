@@ -54,5 +54,5 @@ class Webhook:
             raise Refused(f"{self.file}: cannot be read: {error.strerror}") from error
         if not key:
             # An empty key would let everybody in who signs with nothing.
-            raise Refused(f"{self.file}: is empty, allowed: a secret; write one into it, or remove it and restart")
+            raise Refused(f"{self.file}: is empty, expected a secret; write one into it, or remove it and restart")
         return key

@@ -24,9 +24,9 @@ def check_key(place: Path) -> None:
         public = text.startswith(("ssh-", "ecdsa-", "sk-")) or "PUBLIC KEY" in text
         raise _wrong(place, "is a public key; its private one is wanted" if public else "holds no private key")
     if is_locked(text):
-        raise _wrong(place, f"asks for a password, which nobody could type; take it off: ssh-keygen -p -f {place}")
+        raise _wrong(place, f"is protected by a password, which nobody could type; remove it: ssh-keygen -p -f {place}")
     if mode & 0o077:
-        raise _wrong(place, f"can be read by others, and ssh refuses such a key; mend it: chmod 600 {place}")
+        raise _wrong(place, f"can be read by others, and ssh refuses such a key; fix it: chmod 600 {place}")
 
 
 def is_locked(text: str) -> bool:

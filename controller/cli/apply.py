@@ -63,7 +63,7 @@ def follow(client: Client, watches: Sequence[Watch], timeout_s: float | None) ->
     except KeyboardInterrupt:
         names = " ".join(watch.app for watch in watches)
         hint = " or: ".join(f"oton status {watch.app} -w" for watch in watches)
-        raise Trouble(INTERRUPTED, f"no longer watching; {names} goes on by itself", hint=hint) from None
+        raise Trouble(INTERRUPTED, f"stopped watching; the rollout of {names} continues", hint=hint) from None
 
 
 def accepted(watch: Watch) -> End:
@@ -86,7 +86,7 @@ def finish(ends: Sequence[End], output: Form) -> int:
 
 
 def diff(files: Files, image: Image = None, output: Output = "table") -> int:
-    """Show what an apply would change beside what serves now, and the plan in words; exit 1 where anything would."""
+    """Show what an apply would change compared with what is live, and the plan in words; exit 1 if it would."""
     rows: list[dict[str, Any]] = []
     with Client(target()) as client:
         for piece in read_pieces(files, image):
@@ -102,9 +102,9 @@ def diff(files: Files, image: Image = None, output: Output = "table") -> int:
 def print_diff(row: dict[str, Any]) -> None:
     """Print one app's changes and plan for a person."""
     if not row["changes"]:
-        say(f"{row['app']}: no changes beside release {row['release']}")
+        say(f"{row['app']}: no changes compared with release {row['release']}")
         return
-    out(f"{row['app']}: beside release {row['release']}" if row["release"] is not None else f"{row['app']}: new")
+    out(f"{row['app']}: compared with release {row['release']}" if row["release"] is not None else f"{row['app']}: new")
     for change in row["changes"]:
         old, new = cell(change, "old"), cell(change, "new")
         out(f"  {change['field']}: {old} -> {new}" + ("  (replaces containers)" if change["replaces"] else ""))

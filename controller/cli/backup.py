@@ -43,7 +43,7 @@ def backup(file: File) -> int:
         raise Trouble(USAGE, f"{file}: cannot be written: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
-    say(f"{file} holds the keys of this service's secrets: keep it as you keep them")
+    say(f"{file} contains the keys to this service's secrets: protect it accordingly")
     out(f"{file}: {file.stat().st_size} bytes")
     return OK
 
@@ -64,9 +64,9 @@ def restore(
         return restore_offline(file)
     with Client(target()) as client:
         staged = client.post_file("/v1/restore", pieces(file), file.stat().st_size)
-        say("the backup is sound; the controller restarts with it")
+        say("the backup is valid; the controller is restarting with it")
         last = wait_restored(client, staged["mark"])
-    out(f"restored what was saved at {last['saved']}: {len(last['apps'])} apps")
+    out(f"restored the backup saved at {last['saved']}: {len(last['apps'])} apps")
     return OK
 
 
@@ -89,18 +89,18 @@ def restore_offline(file: Path) -> int:
             lock.release()
     except ControllerError as error:
         raise Trouble(USAGE, str(error)) from None
-    out(f"restored what was saved at {last['saved']}: {len(last['apps'])} apps; start the service with: oton serve")
+    out(f"restored the backup saved at {last['saved']}: {len(last['apps'])} apps; start the service with: oton serve")
     return OK
 
 
 def confirm(file: Path) -> None:
     """Ask before the service's memory is replaced. Raises Trouble where nobody can be asked, or the answer is no."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Trouble(USAGE, "restore: nobody can be asked here", hint=f"oton restore {file} -y")
-    sys.stderr.write("this replaces history, tokens and secrets of the service; type yes to go on: ")
+        raise Trouble(USAGE, "restore: needs -y: not a terminal", hint=f"oton restore {file} -y")
+    sys.stderr.write("this replaces history, tokens and secrets of the service; type yes to continue: ")
     sys.stderr.flush()
     if sys.stdin.readline().strip() != "yes":
-        raise Trouble(USAGE, "restore: nothing was changed")
+        raise Trouble(USAGE, "restore: cancelled, nothing was changed")
 
 
 def pieces(file: Path) -> Iterator[bytes]:
@@ -119,4 +119,4 @@ def wait_restored(client: Client, mark: str) -> Any:
             last = client.get("/v1/restore")
             if last.get("mark") == mark:
                 return last
-    raise Trouble(FAILED, "the service did not come back with the backup; its log says why")
+    raise Trouble(FAILED, "the service did not come back with the backup; see its log")

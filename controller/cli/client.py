@@ -141,7 +141,7 @@ class Client:
         try:
             return response.json() if response.content else None
         except ValueError as error:
-            raise Trouble(UNREACHABLE, f"{self.target.place}: what answers there is not Oton Pilot") from error
+            raise Trouble(UNREACHABLE, f"{self.target.place}: the server there is not Oton Pilot") from error
 
     @contextmanager
     def _turn_errors(self) -> Iterator[None]:
@@ -164,7 +164,7 @@ class Client:
             return Trouble(
                 UNREACHABLE,
                 f"no service answers at {place}{named}: {why}",
-                hint="start it with: oton serve, or say where it is with OTON_HOST or OTON_SOCKET",
+                hint="start it with: oton serve, or set OTON_HOST or OTON_SOCKET to where it is",
             )
         return Trouble(UNREACHABLE, f"no service answers at {place} ({self.target.source}): {why}")
 
@@ -206,7 +206,7 @@ def from_response(response: httpx.Response) -> Trouble:
         place = urlsplit(response.headers["location"])
         there = f"{place.scheme}://{place.netloc}" if place.netloc else ""
         hint = f"oton --host {there}" if there else ""
-        return Trouble(UNREACHABLE, f"the service is not here: we are sent on to {there or 'another path'}", hint=hint)
+        return Trouble(UNREACHABLE, f"the service is not here: it redirects to {there or 'another path'}", hint=hint)
     try:
         problem = response.json()
         detail, kind = str(problem["detail"]), str(problem.get("type", ""))

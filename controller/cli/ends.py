@@ -54,7 +54,7 @@ def wait_text(view: dict[str, Any], change: int) -> str:
     """Say what is going on before our order is answered."""
     if view.get("engine", "up") != "up":
         return "waiting for the engine, which is not reachable"
-    return view["message"] if view.get("change", 0) >= change and view["message"] else "accepted"
+    return view["message"] if view.get("change", 0) >= change and view["message"] else "waiting for the controller"
 
 
 def progress_text(view: dict[str, Any]) -> str:
@@ -66,21 +66,24 @@ def progress_text(view: dict[str, Any]) -> str:
 def serves_text(view: dict[str, Any]) -> str:
     """Say what serves now."""
     if view.get("release") is None:
-        return "nothing serves: no release was ever live"
+        return "nothing is live: no release ever was"
     counts = view["replicas"]
     return f"release {view['release']} serves ({view['image']}, {counts['ready']} of {counts['wanted']} replicas ready)"
 
 
+DONE = {"suspend": "suspended", "resume": "resumed"}
+"""What is said of an order that was carried out."""
+
+
 def default_text(verb: str, result: str) -> str:
     """Say what happened where the service gave no words for it."""
-    return {"done": f"{verb}: done", "unchanged": "unchanged: what was asked for serves already"}.get(
-        result, f"{verb}: {result}"
-    )
+    known = {"unchanged": "unchanged: this is already live", "done": DONE.get(verb, f"{verb}: done")}
+    return known.get(result, f"{verb}: {result}")
 
 
 def hint_failed(app: str) -> str:
     """Say what to do after a failed rollout."""
-    return f"mend the spec and apply it again, or try the same once more: oton retry {app}"
+    return f"fix the spec and apply it again, or retry as it is: oton retry {app}"
 
 
 def hint_for(app: str, verb: str, code: int, view: dict[str, Any]) -> str:

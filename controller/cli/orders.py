@@ -88,8 +88,8 @@ def delete(
 def confirm(app: str) -> None:
     """Ask for the app's name. Raises Trouble where nobody can be asked, or another name is given."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Trouble(USAGE, f"delete {app}: nobody can be asked here", hint=f"oton delete {app} -y")
-    sys.stderr.write(f"this removes every container of {app} and its routes; type its name to go on: ")
+        raise Trouble(USAGE, f"delete {app}: needs -y: not a terminal", hint=f"oton delete {app} -y")
+    sys.stderr.write(f"this removes every container of {app} and its routes; type its name to continue: ")
     sys.stderr.flush()
     if sys.stdin.readline().strip() != app:
         raise Trouble(USAGE, f"delete {app}: the name does not match; nothing was changed")

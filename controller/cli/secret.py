@@ -37,10 +37,10 @@ def read_value(key: str) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise Trouble(USAGE, f"{key}: found bytes that are no text, allowed: UTF-8") from None
+        raise Trouble(USAGE, f"{key}: found bytes that are not text, allowed: UTF-8") from None
     value = text.removesuffix("\n").removesuffix("\r")
     if not value:
-        raise Trouble(USAGE, f"{key}: nothing came on stdin", hint="printf %s VALUE | oton secret set APP KEY")
+        raise Trouble(USAGE, f"{key}: stdin was empty", hint="printf %s VALUE | oton secret set APP KEY")
     return value
 
 

@@ -64,7 +64,7 @@ def _owner(row: dict[str, Any]) -> str:
 
 
 def doctor(output: Output = "table") -> int:
-    """Show what is wrong on the service's machine, and how to mend it."""
+    """Show what is wrong on the service's machine, and how to fix it."""
     with Client(target()) as client:
         rows = client.get("/v1/doctor")
     if output == "table":

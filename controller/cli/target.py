@@ -135,7 +135,7 @@ def load_contexts(env: Mapping[str, str]) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as error:
-        raise Trouble(USAGE, f"{path}: cannot be read: {error}", hint="mend or remove that file") from error
+        raise Trouble(USAGE, f"{path}: cannot be read: {error}", hint="fix or remove that file") from error
     return dict(found)
 
 

@@ -228,7 +228,7 @@ class Calls:
         text = _plain(error)
         if is_timeout(error):
             # Not "unreachable": one container's lock can hang its calls while all others are answered.
-            return Retry(f"the container engine did not in time {what}; it may be overloaded (try `docker ps`)")
+            return Retry(f"the container engine did not {what} in time; it may be overloaded (try `docker ps`)")
         if isinstance(error, said.DockerException) and not isinstance(error.__cause__, Exception):
             return Refused(f"cannot {what}: {text}")
         mend = _MAY_NOT if "permission denied" in text.lower() else _START

@@ -96,7 +96,7 @@ class Containers:
                     if error.status_code == 404 and "image" in explain(error).lower():
                         raise Refused(
                             f"image {plan.release.spec.image} ({plan.release.image_id[:19]}) is not on the engine "
-                            f"any more; `oton retry {plan.app}` gets it again"
+                            f"any more; `oton retry {plan.app}` pulls it again"
                         ) from error
                     raise
         except Stale:
@@ -114,7 +114,7 @@ class Containers:
                 seen = client.inspect_container(name)
             except docker.errors.NotFound as error:
                 # Still being created by a call of ours that broke off, or not quite removed yet.
-                raise Retry(f"the engine is not done with an earlier {name}") from error
+                raise Retry(f"the engine has not finished with an earlier {name}") from error
         same = _is_made_for(seen["Config"].get("Labels") or {}, _made_for(plan, self._instance))
         return str(seen["Id"]) if same and seen["State"]["Status"] == "created" else None
 

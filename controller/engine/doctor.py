@@ -54,14 +54,16 @@ def _clock(info: Mapping[str, Any], asked: float, taken_s: float) -> Row:
     skew = read_time(str(info.get("SystemTime", ""))) - asked
     off = max(0.0, abs(skew) - taken_s)
     if off > SKEW_S:
-        return Row("engine clock", "warning", f"{skew:+.1f} s beside ours", "let both machines keep time by NTP")
-    return Row("engine clock", "ok", "agrees with ours")
+        return Row("engine clock", "warning", f"{skew:+.1f} s compared with ours", "keep both clocks in sync with NTP")
+    return Row("engine clock", "ok", "in sync with ours")
 
 
 def _storage(info: Mapping[str, Any]) -> Row:
     driver = str(info.get("Driver", "?"))
     if driver in ("vfs", "devicemapper"):
-        return Row("engine storage", "warning", driver, "use overlay2: with this driver each container costs a copy")
+        return Row(
+            "engine storage", "warning", driver, "use overlay2: with this driver each container needs a full copy"
+        )
     return Row("engine storage", "ok", driver)
 
 

@@ -103,11 +103,11 @@ def judge_pull(ref: str, text: str) -> PullError | Retry:
     """Turn what the engine or the registry said into what a person can do, or into Retry if it may pass."""
     said = " ".join(text.split())[:400]
     if _PASSING.search(said) and not _REFUSED.search(said):
-        return Retry(f"the registry of {ref} does not answer well: {said}")
+        return Retry(f"the registry of {ref} is not responding properly: {said}")
     if _REFUSED.search(said):
         return PullError(
             f"the registry refused the login for {ref} (or it does not exist there): {said}; "
-            "log in with `docker login` as the user that runs oton, or check the name"
+            "run `docker login` as the user that runs oton, or check the name"
         )
     if _MISSING.search(said):
         return PullError(f"image {ref} does not exist in its registry: {said}; check name and tag")

@@ -98,7 +98,7 @@ class Puller:
                 wish.key,
                 Resolution(
                     state="failed",
-                    error=f"image {wish.ref} is not on the engine, and `pull: never` forbids to fetch it",
+                    error=f"image {wish.ref} is not on the engine, and `pull: never` forbids fetching it",
                 ),
             )
         else:
@@ -162,14 +162,14 @@ class Puller:
             return PullError(f"cannot pull {ref}: {error}")  # such as a credential helper that failed
         if not self._calls.ping():
             progress.touch()  # time without an engine does not count
-        return Retry(f"the connection to the container engine broke while it pulled {ref}: {error}")
+        return Retry(f"the connection to the container engine broke while pulling {ref}: {error}")
 
     def _pulled(self, ref: str, digest: str) -> Resolution:
         """Return the image that this pull brought, even if the tag was moved a moment later."""
         name = f"{ref.rsplit('@', 1)[0] if '@' in ref else parse_repository_tag(ref)[0]}@{digest}" if digest else ref
         found = self._look(name) or self._look(ref)
         if found is None:
-            raise PullError(f"image {ref} was pulled but is not on the engine; was it removed at once?")
+            raise PullError(f"image {ref} was pulled but is not on the engine; was it removed right away?")
         return found
 
     def _show(self, key: str, text: str) -> None:

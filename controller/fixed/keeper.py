@@ -105,7 +105,7 @@ class Keeper:
             try:
                 self.look()
             except ControllerError as error:
-                log.warning("fixed routes could not be kept", why=str(error))
+                log.warning("fixed routes could not be refreshed", why=str(error))
             self._bell.wait(LOOK_S)
             self._bell.clear()
 
@@ -233,7 +233,7 @@ class Keeper:
     def _say(self, app: str, text: str) -> None:
         if self._said.get(app) != text:
             self._said[app] = text
-            log.warning("a fixed route is not as it was asked for", route=app.removeprefix(PREFIX), why=text)
+            log.warning("a fixed route is not in effect as requested", route=app.removeprefix(PREFIX), why=text)
 
 
 def _bare(route: FixedRoute) -> AppRoutes:

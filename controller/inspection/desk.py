@@ -121,7 +121,7 @@ class Inspection:
                 )
             caller = known.caller
             if caller is None:
-                raise Refused(f"{app}: its inspector is not there now; see: oton events {app}")
+                raise Refused(f"{app}: its inspector is not running right now; see: oton events {app}")
             number = next(self._numbers)
             capture = Capture(number, app, seconds, lambda: self._end(number, caller))
             self._captures[number] = capture

@@ -148,7 +148,7 @@ def _displace(standing: Standing, claims: Claims, grants: Grants) -> Standing:
 def _judge_absences(before: State, facts: Facts) -> Mapping[str, Absence]:
     known = {app for app, standing in before.standings.items() if standing.wanted or standing.gone or standing.held}
     strangers = facts.held.live.keys() - before.standings.keys() - facts.roll.speakers.keys()
-    found_running = {app: Absence(facts.now, held="it was found running, and no file holds it") for app in strangers}
+    found_running = {app: Absence(facts.now, held="it is running, but no file defines it") for app in strangers}
     known |= facts.held.live.keys()
     return judge_absences(
         {**found_running, **before.absences},
@@ -214,4 +214,4 @@ def _render_waiting(app: str, speaker: Speaker, grants: Grants) -> str:
 def _say_waiting(place: str, waiting: Sequence[tuple[Claim, str]]) -> str:
     claim, owner = waiting[0]
     more = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
-    return f"{place}: routes: found {claim}, which {owner} has{more}; this is taken up once it is free"
+    return f"{place}: routes: found {claim}, which {owner} has{more}; this is applied once it is free"

@@ -107,7 +107,7 @@ class Looks:
                 self._conclude(look, now)
         except ControllerError as error:
             self._undone = True
-            log.warning("what the directory asks for cannot be taken up yet", why=str(error))
+            log.warning("changes in the directory cannot be applied yet", why=str(error))
             return POLL_S
         return self._next_look(now)
 
@@ -183,7 +183,7 @@ class Looks:
             self._ports.save_standing(after.get(app) or Standing(app=app, gone=True), self._change)
         problem = self._root_problem(look)
         if problem != self.shown.root_problem:
-            log.warning("the watched directory is there again" if not problem else problem[0].text)
+            log.warning("the watched directory is back" if not problem else problem[0].text)
         self.shown = Shown(state, self._change, problem)
         for app in changed:
             self._ports.ring(app)
@@ -192,7 +192,9 @@ class Looks:
         if look.root == "ok":
             return ()
         root = printable(self._root)
-        return (FileProblem(root, 1, f"{root}: the watched directory is {look.root}; what runs stays as it is"),)
+        return (
+            FileProblem(root, 1, f"{root}: the watched directory is {look.root}; running apps are left as they are"),
+        )
 
     def _next_look(self, now: float) -> float:
         state = self.shown.state

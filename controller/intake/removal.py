@@ -70,7 +70,7 @@ def _accident(found: Mapping[str, Absence], present: int, now: float, *, has_new
     if total >= MANY and lately * 2 > total:
         return f"{lately} of {total} apps are gone within {WINDOW_S:.0f} s"
     if not present and len(found) >= 2 and not (has_newcomer and lately <= 1):
-        return "the last app is gone"
+        return "the only app left is gone"
     return ""
 
 

@@ -149,4 +149,4 @@ def _digest(data: bytes) -> str:
 
 def _inseparable(app: str, seen: Seen) -> Refused:
     why = seen.problem or f"{seen.file} is broken and holds other apps too"
-    return Refused(f"{why}; mend the file by hand, then {app} can be changed here")
+    return Refused(f"{why}; fix the file by hand, then {app} can be changed here")

@@ -86,10 +86,10 @@ class Watcher:
         """Return how often in a row watching did not even begin, counting from 1 for what may pass soon."""
         if self.reliable or not self._root.is_dir():
             if trouble:
-                log.info("watching the directory ended and begins anew", root=str(self._root), why=trouble)
+                log.info("watching the directory stopped and is starting again", root=str(self._root), why=trouble)
             return 1
         if failures == 1:
-            log.warning("the directory cannot be watched and is polled instead", root=str(self._root), why=trouble)
+            log.warning("the directory cannot be watched; polling it instead", root=str(self._root), why=trouble)
         return failures + 1
 
 

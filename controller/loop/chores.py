@@ -65,7 +65,7 @@ class Chores:
                 if rounds % PRUNE_EVERY == 0:
                     self._ledger.prune()
             except ControllerError as error:
-                log.warning("a chore failed", why=str(error))
+                log.warning("a housekeeping task failed and will be retried", why=str(error))
 
     def images_to_keep(self) -> frozenset[str]:
         """Return the images of each app's last releases that were live, of a rollback's target, and of what is used."""

@@ -32,12 +32,12 @@ class Threads:
             body(self.stop)
         except BaseException:
             # Whatever it was: a house with a dead thread must not look alive.
-            log.exception("a thread died; the controller stops", thread=name)
+            log.exception("a thread died; the controller is stopping", thread=name)
             self.died = self.died or name
         else:
             if self.stop.is_set():
                 return
-            log.error("a thread ended too early; the controller stops", thread=name)
+            log.error("a thread ended unexpectedly; the controller is stopping", thread=name)
             self.died = self.died or name
         self.stop.set()
 

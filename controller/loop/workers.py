@@ -53,14 +53,14 @@ class Workers:
         try:
             again = reconcile(app, self._ports)
         except (Retry, Stale) as error:
-            log.warning("a pass could not be finished", app=app, why=self._hide(app, error))
+            log.warning("reconciling could not be completed and will be retried", app=app, why=self._hide(app, error))
             again = Again(None, was_trouble=True)
         except Refused as error:
-            log.error("a pass was refused", app=app, why=self._hide(app, error))
+            log.error("reconciling was refused", app=app, why=self._hide(app, error))
             again = Again(HOLD_BROKEN_S)
         except Exception as error:
             # One app's bug must not stop the others.
-            log.exception("a pass broke; the app is held for a minute", app=app)
+            log.exception("reconciling failed unexpectedly; the app is left alone for a minute", app=app)
             self.broken[app] = f"{type(error).__name__}: {error}" if not isinstance(error, Broken) else str(error)
             return HOLD_BROKEN_S
         self.broken.pop(app, None)

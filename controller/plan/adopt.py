@@ -30,13 +30,13 @@ def adopt(p: Picture) -> Decision | None:
         restarts=restarts,
         secret_versions=p.versions_of(wanted.spec) if matches else (),
         by="oton",
-        reason="adopted: it ran already, and the history did not know it",
+        reason="adopted: it was already running but not in the history",
         outcome="live",
         was_live=True,
         started=p.s.now,
         finished=p.s.now,
     )
-    held = "" if matches else f"what runs is not what {p.s.standing.file} asks for, and the history is empty"
+    held = "" if matches else f"what is running differs from {p.s.standing.file}, and the history is empty"
     return Decision(
         memory=Memory(last_release=number, live=chosen.release, held=held, change=memory.change),
         releases=(release,),

@@ -192,14 +192,14 @@ def broken_bake(p: Picture, release: Release, rollout: Rollout, muster: Muster) 
         return ""
     if muster.broken:
         replica, why = muster.broken[0]
-        return _with_tail(p, f"{replica.name} {why} during bake", replica)
+        return _with_tail(p, f"{replica.name} {why} during the bake", replica)
     if p.s.memory.exits > rollout.exits:
         slot = max(p.s.memory.slots.items(), key=lambda item: item[1].exits)[1]
-        return "\n".join((f"a replica {slot.reason} during bake", *(f"  | {line}" for line in slot.lines)))
+        return "\n".join((f"a replica {slot.reason} during the bake", *(f"  | {line}" for line in slot.lines)))
     for replica in muster.keep:
         verdict = p.s.world.verdicts.get(replica.id)
         if verdict and verdict.unready_count > rollout.counts.get(replica.id, 0):
-            return f"{replica.name} became unready during bake: {verdict.answer}"
+            return f"{replica.name} became unready during the bake: {verdict.answer}"
     return ""
 
 

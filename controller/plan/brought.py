@@ -45,11 +45,11 @@ def answer_judged(p: Picture, order: Order) -> Decision | None:
     brought = find_brought(p, order) if order.digest and order.verb != "apply" else None
     if order.verb == "apply" or order.digest in ("", brought.digest if brought is not None else NOTHING):
         return answer_order(p, order)
-    text = "what it would bring back has changed meanwhile; look at oton status, then ask again"
+    text = "what it would bring back has changed in the meantime; see: oton status, then try again"
     return Decision(
         memory=replace(p.s.memory, change=max(p.s.memory.change, order.id)),
         answers=(Answer(order=order.id, result="conflict", text=text),),
-        notes=(Note(f"{order.verb} by {order.by or 'somebody'} turned down: {text}", "warning"),),
+        notes=(Note(f"{order.verb} by {order.by or 'someone'} rejected: {text}", "warning"),),
     )
 
 

@@ -52,7 +52,7 @@ def _say(p: Picture, order: Order, result: Result, text: str = "", release: int 
 
 def _turn_down(p: Picture, order: Order, result: Result, text: str) -> Decision:
     decision = _say(p, order, result, text)
-    return replace(decision, notes=(Note(f"{order.verb} by {order.by or 'somebody'} turned down: {text}", "warning"),))
+    return replace(decision, notes=(Note(f"{order.verb} by {order.by or 'someone'} rejected: {text}", "warning"),))
 
 
 def _with(p: Picture, order: Order, decision: Decision, result: Result = "release", text: str = "") -> Decision:
@@ -75,7 +75,7 @@ def _apply(p: Picture, order: Order) -> Decision | None:
     if p.is_suspended:
         return _turn_down(p, order, "waiting", say_suspended(p))
     if memory.pin is not None and memory.pin.digest == wanted.digest:
-        pinned = f"{p.s.app} is pinned to release {memory.live} by a rollback; to lift it: oton unpin {p.s.app}"
+        pinned = f"{p.s.app} is pinned to release {memory.live} by a rollback; to unpin it: oton unpin {p.s.app}"
         return _turn_down(p, order, "conflict", pinned)
     if target is not None and target.digest == wanted.digest and memory.rollout and memory.rollout.kind == "apply":
         if not memory.rollout.failing:
@@ -105,7 +105,7 @@ def _misplaced(p: Picture, order: Order) -> Decision | None:
         return _turn_down(p, order, "conflict", p.s.standing.invalid)
     if order.at is not None and elapsed_s(order.at, p.s.now) < PATIENCE_S and order.at.boot == p.s.now.boot:
         return None
-    return _turn_down(p, order, "conflict", "a newer change of the file came first")
+    return _turn_down(p, order, "conflict", "a newer change to the file came first")
 
 
 def _check_image(p: Picture, order: Order, live: Release) -> Decision:
@@ -138,7 +138,7 @@ def _check_image(p: Picture, order: Order, live: Release) -> Decision:
 def _rollback(p: Picture, order: Order) -> Decision:
     live, rollout = p.live, p.s.memory.rollout
     if live is None:
-        return _turn_down(p, order, "conflict", "no release serves, there is nothing to roll back from")
+        return _turn_down(p, order, "conflict", "nothing to roll back: no release is live")
     if order.to is None and rollout is not None and rollout.switched is None:
         return _stay(p, order, live, rollout)
     goal = p.release(order.to) if order.to else find_earlier(p.s.releases, live)
@@ -176,7 +176,7 @@ def _stay(p: Picture, order: Order, live: Release, rollout: Rollout) -> Decision
         return _say(pinned, order, "release", release=rollout.release)
     if rollout.failing:
         return _say(pinned, order, "release", text, release=rollout.release)
-    given_up = fail(pinned, f"rolled back by {order.by or 'somebody'}", outcome="rolled_back")
+    given_up = fail(pinned, f"rolled back by {order.by or 'someone'}", outcome="rolled_back")
     return _with(pinned, order, given_up, text=text)
 
 
@@ -186,8 +186,8 @@ def _unpin(p: Picture, order: Order) -> Decision:
     freed = Picture(replace(p.s, memory=replace(p.s.memory, pin=None, failed=None)))
     wanted, live = p.s.standing.wanted, p.live
     if wanted is None or (live is not None and live.digest == wanted.digest):
-        return _say(freed, order, "done", "unpinned; the file asks for what serves")
-    start = Start(spec=wanted.spec, digest=wanted.digest, reason="unpinned: the file counts again", by=order.by)
+        return _say(freed, order, "done", "unpinned; the file already matches what is live")
+    start = Start(spec=wanted.spec, digest=wanted.digest, reason="unpinned: the file is followed again", by=order.by)
     return _with(freed, order, begin(freed, start))
 
 
@@ -197,7 +197,7 @@ def _promote(p: Picture, order: Order) -> Decision:
     is_canary = target is not None and target.spec.strategy.type == "canary"
     may_move_on = rollout is not None and not rollout.failing and rollout.switched is None and not rollout.promoted
     if rollout is None or not may_move_on or not (is_canary or rollout.waits_for == "promotion"):
-        return _turn_down(p, order, "conflict", "no rollout waits for a promotion")
+        return _turn_down(p, order, "conflict", "nothing to promote: no rollout is waiting for promotion")
     memory = replace(p.s.memory, rollout=replace(rollout, promoted=True, waits_for=""))
     return _with(p, order, Decision(memory=memory, notes=(Note(f"promoted by {order.by}"),)))
 
@@ -205,12 +205,12 @@ def _promote(p: Picture, order: Order) -> Decision:
 def _abort(p: Picture, order: Order) -> Decision | None:
     rollout = p.s.memory.rollout
     if rollout is None:
-        return _turn_down(p, order, "conflict", "no rollout is under way")
+        return _turn_down(p, order, "conflict", "no rollout is in progress")
     if rollout.kind in ("rollback", "undo") and rollout.switched is not None:
         return _turn_down(p, order, "conflict", f"a {rollout.kind} is never rolled back")
     if rollout.failing:
         return _say(p, order, "release", release=rollout.release)
-    return _with(p, order, fail(p, f"aborted by {order.by or 'somebody'}", outcome="rolled_back"))
+    return _with(p, order, fail(p, f"aborted by {order.by or 'someone'}", outcome="rolled_back"))
 
 
 def _retry(p: Picture, order: Order) -> Decision | None:
@@ -218,7 +218,7 @@ def _retry(p: Picture, order: Order) -> Decision | None:
     if memory.rollout is not None and memory.rollout.failing:
         return None
     if memory.rollout is not None or (memory.failed is None and not memory.held) or wanted is None:
-        return _turn_down(p, order, "conflict", "nothing failed or held is there to try again")
+        return _turn_down(p, order, "conflict", "nothing to retry: no release failed and nothing is held")
     start = Start(
         spec=wanted.spec,
         digest=wanted.digest,
@@ -231,7 +231,7 @@ def _retry(p: Picture, order: Order) -> Decision | None:
 
 def _restart(p: Picture, order: Order) -> Decision | None:
     if p.live is None and p.target is None:
-        return _turn_down(p, order, "conflict", "no release serves, there is nothing to restart")
+        return _turn_down(p, order, "conflict", "nothing to restart: no release is live")
     found = plan_restart(p, order.by)
     if isinstance(found, Release):
         return _say(p, order, "release", release=found.number)
@@ -243,7 +243,7 @@ def _suspend(p: Picture, order: Order) -> Decision:
     if order.verb == "resume" and is_by_spec:
         return _turn_down(p, order, "conflict", say_suspended(p))
     memory = replace(p.s.memory, suspended=order.verb == "suspend")
-    decision = Decision(memory=memory, notes=(Note(f"{order.verb} by {order.by or 'somebody'}"),))
+    decision = Decision(memory=memory, notes=(Note(f"{order.verb} by {order.by or 'someone'}"),))
     return _with(p, order, decision, "done")
 
 
@@ -255,7 +255,8 @@ def _maintenance(p: Picture, order: Order) -> Decision | None:
     confirmed, routing = p.s.world.routing.confirmed, p.s.world.routing
     is_on = confirmed is not None and confirmed.mode == "maintenance" and confirmed.message == (message or "")
     if routing.settled and (confirmed is None or is_on == order.on):
-        return _say(p, order, "done")
+        text = "maintenance is on: its routes answer 503" if order.on else "maintenance is off: its routes serve again"
+        return _say(p, order, "done", text)
     return None
 
 
@@ -274,5 +275,5 @@ def _delete(p: Picture, order: Order) -> Decision | None:
         return _turn_down(p, order, "waiting", waits)
     is_old = order.at is None or elapsed_s(order.at, p.s.now) > 2 * PATIENCE_S or order.at.boot != p.s.now.boot
     if not p.s.standing.gone and is_old and p.s.standing.wanted is not None:
-        return _turn_down(p, order, "conflict", f"its spec is still there: {p.s.standing.file}")
+        return _turn_down(p, order, "conflict", f"its spec still exists: {p.s.standing.file}")
     return None

@@ -233,11 +233,11 @@ class Picture:
     def trouble(self, replica: Replica, release: Release) -> str:
         """Say why a replica has to be made anew; empty: it has not."""
         if replica.state == "paused":
-            return "paused from outside"
+            return "paused by something else"
         if replica.state != "running":
             return describe_exit(replica)
         if replica.drift:
-            return f"changed from outside: {replica.drift}"
+            return f"changed by something else: {replica.drift}"
         if self._is_judged_here(replica) and self.unready_for_s(replica) > release.spec.deadline:
             return f"unready for more than {release.spec.deadline:g} s: {self.answer(replica)}"
         return ""

@@ -72,7 +72,7 @@ def run_before(p: Picture, release: Release, rollout: Rollout) -> Decision | Non
         return None
     found = next((r for r in p.s.world.replicas if r.kind == "before" and r.release == release.number), None)
     if found is None and rollout.data.get("before") == "started":
-        return fail(p, "the container of the `before` command vanished while it ran")
+        return fail(p, "the container of the `before` command disappeared while it was running")
     if found is None or found.state == "created":
         return _ask(p, RunBefore(release.number, "before the first new replica"))
     if found.state in ("running", "paused"):
@@ -81,7 +81,7 @@ def run_before(p: Picture, release: Release, rollout: Rollout) -> Decision | Non
         done = replace(rollout, before_done=True)
         return Decision(
             memory=replace(p.s.memory, rollout=done),
-            operations=(RemoveReplica(found.id, found.name, "it has done its work"),),
+            operations=(RemoveReplica(found.id, found.name, "it has finished"),),
             notes=(Note("`before` succeeded"),),
         )
     if found.id not in p.s.memory.tails:
@@ -102,7 +102,7 @@ def _watch_before(p: Picture, found: Replica, rollout: Rollout, timeout_s: float
         return Decision(memory=replace(p.s.memory, rollout=replace(rollout, deadlines=deadlines)))
     left_s = deadline.steady - p.s.now.steady
     if left_s > 0:
-        return replace(_wait(p, "the `before` command runs"), look_again_s=left_s)
+        return replace(_wait(p, "running the `before` command"), look_again_s=left_s)
     if found.id not in p.s.memory.tails:
         return _keep(p, found, "the `before` command took too long")
     return fail(p, f"the `before` command ran longer than {timeout_s:g} s", p.s.memory.tails[found.id])
@@ -128,7 +128,7 @@ def clean_one_offs(p: Picture) -> Decision | None:
         if is_awaited and not p.s.standing.gone:
             continue
         if one.state in ("running", "paused"):
-            operation = KillReplica(one.id, one.name, "nobody waits for it any more")
+            operation = KillReplica(one.id, one.name, "no longer needed")
             return Decision(memory=p.s.memory, operations=(operation,), look_again_s=0.2)
         return Decision(memory=p.s.memory, operations=(RemoveReplica(one.id, one.name, "it is over"),))
     return None

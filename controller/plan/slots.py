@@ -35,7 +35,7 @@ def fill_slots(p: Picture, release: Release, muster: Muster, because: str, *, bu
         if _waits_for_stop(p, release, index):
             continue
         if (idle := muster.idle.get(index)) is not None:
-            starts.append(RestartReplica(idle.id, idle.name, "start it again, it had only been stopped"))
+            starts.append(RestartReplica(idle.id, idle.name, "it was only stopped"))
         elif index in blocked - replaced:
             continue
         elif (wait := p.may_fill_in_s(index)) > 0:
@@ -44,7 +44,7 @@ def fill_slots(p: Picture, release: Release, muster: Muster, because: str, *, bu
             starts.append(StartReplica(release.number, index, _why(p, index, because)))
     return Filling(
         operations=(*logs, *starts[:room]),
-        retire=(*retire, *((r, "more than the release wants") for r in muster.surplus)),
+        retire=(*retire, *((r, "more replicas than the release asks for") for r in muster.surplus)),
         serve=(*muster.keep, *still),
         started=min(room, len(starts)),
         look_again_s=min(waits) if waits else None,

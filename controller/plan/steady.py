@@ -155,7 +155,7 @@ def keep_still(p: Picture) -> Decision:
         rest=tuple(r for r in p.replicas if r.id in leaving),
         mode="hold" if published.mode == "hold" else "serve",
         hold_s=published.hold_s,
-        because="suspended: only dead and unready replicas leave",
+        because="suspended: only dead and unready replicas are taken out",
     )
     decision = carry_out(p, course, p.s.memory)
     only = tuple(o for o in decision.operations if isinstance(o, PublishRoutes))

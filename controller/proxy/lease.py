@@ -41,7 +41,7 @@ class Lease(asyncio.Protocol):
             self._refuse(self._reader.fault)
 
     def _refuse(self, why: str) -> None:
-        sys.stderr.write(f"oton: the supervisor cannot be understood: {why}\n")
+        sys.stderr.write(f"oton: unreadable message from the supervisor: {why}\n")
         if self._transport is not None:
             self._transport.abort()  # as if it had gone: we take nothing new, and go
 

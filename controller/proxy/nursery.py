@@ -113,7 +113,7 @@ class _Nursery:
             if self._reader.fault:
                 raise Unreadable(self._reader.fault)
         except Unreadable as error:
-            sys.stderr.write(f"oton: the supervisor cannot be understood: {error}\n")
+            sys.stderr.write(f"oton: unreadable message from the supervisor: {error}\n")
             return False  # as if it had gone; our workers live on, and it starts another of us
         finally:
             for fd in fds:

@@ -114,7 +114,7 @@ class _Worker:
     def _take_certificates(self, pems: Mapping[str, Any]) -> None:
         refused = self._core.take_certificates({str(host): (str(pem[0]), str(pem[1])) for host, pem in pems.items()})
         for host, why in refused.items():
-            self._log.warning("certificate not taken for %s: %s", host, why)
+            self._log.warning("certificate for %s was rejected: %s", host, why)
 
     def _begin_to_log(self) -> logging.Logger:
         root = logging.getLogger()

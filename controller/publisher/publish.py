@@ -216,7 +216,7 @@ class Publisher:
         try:
             self._file.save_covered(names)
         except OSError as error:
-            log.warning("the names with a certificate cannot be written down", why=str(error))
+            log.warning("the list of names with a certificate cannot be written", why=str(error))
 
     def keep_certificates_at(self, keeper: Callable[[Mapping[str, tuple[str, str]]], None]) -> None:
         """Hand *keeper* the certificates in force, now and whenever they change."""
@@ -268,7 +268,7 @@ class Publisher:
     def refuse(self, caller: Caller, why: str) -> None:
         """Have a worker replaced that said what cannot be understood."""
         if caller.peer is None:
-            log.warning("somebody unknown at the feed was sent away", why=why)
+            log.warning("rejected an unknown process on the feed", why=why)
             return
         log.error("a worker's message cannot be read", worker=caller.peer.worker, why=why)
         self.kill(caller.peer.worker)
@@ -288,7 +288,9 @@ class Publisher:
             overdue = self._peers.overdue(self._monotonic())
         for peer in overdue:
             newest = self._ledger.table.version
-            log.warning("worker owes its confirmation", worker=peer.worker, has=peer.confirmed, newest=newest)
+            log.warning(
+                "a worker has not confirmed the newest table", worker=peer.worker, has=peer.confirmed, newest=newest
+            )
             self.kill(peer.worker)
 
     def _admit(self, caller: Caller, hello: Hello) -> None:
@@ -338,7 +340,7 @@ class Publisher:
         """Go on from a worker's table where ours was lost: dropping what it routes would cut live apps off."""
         with self._publishing:
             if peer.asked and theirs.version > self._ledger.table.version:
-                log.warning("table taken over from a worker", worker=peer.worker, version=theirs.version)
+                log.warning("took the table over from a worker", worker=peer.worker, version=theirs.version)
                 changes = {app: routes for app, routes in theirs.apps.items() if app not in self._ours}
                 with self._lock:
                     mine = self._ledger.table

@@ -143,7 +143,7 @@ class FeedServer:
             try:
                 self._listener.take(caller, message)
             except ControllerError as error:
-                log.warning("a worker's message is put off until it comes back", why=str(error))
+                log.warning("a worker's message is deferred until the worker is back", why=str(error))
                 caller.line.closed = True
             except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
                 # Unreadable, or what its reader did not foresee: either way its sender's matter, not the others'.

@@ -140,11 +140,11 @@ def explain_state(seen: Seen) -> str:
         return "engine not reachable: nothing is changed until it answers"
     if memory.suspended or (standing.wanted and standing.wanted.spec.suspend):
         by_file = "" if memory.suspended else " by its spec (suspend: true)"
-        return f"suspended{by_file}" if by_file else f"suspended; go on with: oton resume {app}"
+        return f"suspended{by_file}" if by_file else f"suspended; to resume: oton resume {app}"
     if memory.held:
-        return f"{memory.held}; go on with: oton retry {app}"
+        return f"{memory.held}; to continue: oton retry {app}"
     if standing.held:
-        return f"{standing.held}; remove it with: oton delete {app}"
+        return f"{standing.held}; put its file back, or remove it with: oton delete {app}"
     if seen.rollout is not None:
         return "; ".join(part for part in (explain_scaling(seen), explain_rollout(app, seen.rollout)) if part)
     if standing.gone:
@@ -167,7 +167,7 @@ def explain_rollout(app: str, rollout: Rollout) -> str:
     if rollout.failing:
         return f"being undone: {first_line(rollout.failing)}"
     if rollout.waits_for == PROMOTION:
-        return f"ready, waiting for promotion; go on with: oton promote {app}"
+        return f"ready, waiting for promotion; to promote: oton promote {app}"
     # "1 of 2 replicas ready" and "pulling shop:2 …" say it by themselves.
     says_it_itself = rollout.waits_for[:1].isdigit() or rollout.waits_for.split(" ")[0].endswith("ing")
     if not rollout.waits_for:
@@ -195,10 +195,10 @@ def explain_rest(seen: Seen) -> str:
     failed = seen.releases.get(memory.failed) if memory.failed is not None else None
     if memory.failed is not None:
         why = first_line(failed.message) if failed is not None else ""
-        word = "was given up" if failed is not None and failed.outcome == "superseded" else "failed"
+        word = "was abandoned" if failed is not None and failed.outcome == "superseded" else "failed"
         return f"release {memory.failed} {word}: {why}" if why else f"release {memory.failed} {word}"
     if memory.pin is not None:
-        return f"pinned to release {memory.pin.release} by a rollback; undo with: oton unpin {app}"
+        return f"pinned to release {memory.pin.release} by a rollback; to unpin it: oton unpin {app}"
     troubled = [f"replica {index}: {slot.reason}" for index, slot in sorted(memory.slots.items()) if slot.reason]
     return troubled[0] if troubled and judge_health(seen) != "healthy" else ""
 

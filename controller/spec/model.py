@@ -137,7 +137,7 @@ class AppSpec(Part):
     hostname: Hostname | None = None
     """The container's own host name."""
     networks: Networks = ()
-    """Existing networks that it joins beside its own; apps on the same one reach each other by name."""
+    """Existing networks that it joins besides its own; apps on the same one reach each other by name."""
     shm_size: Size | None = None
     """Size of /dev/shm."""
     ulimits: Ulimits = Field(default_factory=dict)

@@ -45,7 +45,7 @@ def check_backup(file: Path) -> Checked:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as raw:
             return _check(raw, file)
     except sqlite3.Error as error:
-        raise Refused(f"{file}: not a backup of ours: {error}") from error
+        raise Refused(f"{file}: not an Oton Pilot backup: {error}") from error
 
 
 def restore_backup(file: Path, path: Path) -> Path | None:
@@ -83,7 +83,7 @@ def _check(raw: sqlite3.Connection, file: Path) -> Checked:
     revision = raw.execute("SELECT version_num FROM alembic_version").fetchone()
     if revision is None or not is_known(revision[0]):
         written = "nothing" if revision is None else f"schema {revision[0]}"
-        raise Refused(f"{file}: found {written}, this version knows up to {head_revision()}; install a newer one")
+        raise Refused(f"{file}: found {written}, this version supports up to {head_revision()}; install a newer one")
     apps = tuple(name for (name,) in raw.execute("SELECT name FROM apps ORDER BY name"))
     change = raw.execute("SELECT max(value) FROM counters WHERE name = 'change'").fetchone()[0] or 0
     return Checked(revision=revision[0], apps=apps, change=change, size_bytes=file.stat().st_size)

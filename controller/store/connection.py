@@ -86,7 +86,7 @@ def translate_error(error: SQLAlchemyError | sqlite3.Error, path: Path) -> Contr
     """Return what *error* means for the loop: Retry, Refused or Broken, with a line for a person."""
     code = _code(error)
     if code in _PASSING:
-        return Retry(f"{path}: {_words(error)}; nothing was recorded, it is tried again")
+        return Retry(f"{path}: {_words(error)}; nothing was recorded; retrying")
     if code in _RUINED:
         return Refused(f"{path}: {_words(error)}; stop the service and run: oton restore FILE")
     return Broken(f"{path}: {_words(error)}")

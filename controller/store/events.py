@@ -116,7 +116,7 @@ class Events:
                 listener(event)
             # It is stored already; a listener's fault must not read as if it were not.
             except Exception:  # noqa: BLE001
-                _log.exception("a listener to events failed and is not called any more")
+                _log.exception("a listener to events failed and will not be called again")
                 self._forget(listener)
 
     def _forget(self, listener: Callable[[Event], None]) -> None:

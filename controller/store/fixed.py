@@ -63,7 +63,7 @@ class FixedRoutes:
 
     def _remove(self, tx: Transaction, name: str) -> None:
         if name not in self._routes:
-            raise Refused(f"fixed route {name}: there is none")
+            raise Refused(f"fixed route {name}: no such route")
         tx.connection.execute(delete(FixedRow).where(FixedRow.name == name))
         tx.afterwards(lambda: self._replace_all({one: r for one, r in self._routes.items() if one != name}))
 

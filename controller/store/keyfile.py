@@ -34,7 +34,7 @@ class Key:
         try:
             return AESGCM(self.raw).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], label.encode()).decode()
         except InvalidTag as error:
-            raise Refused("a stored secret does not open with its key; set it again") from error
+            raise Refused("a stored secret cannot be decrypted with its key; set it again") from error
 
 
 def make_key() -> Key:

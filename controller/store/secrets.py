@@ -79,7 +79,7 @@ class Secrets:
         if size > LONGEST_BYTES:
             raise Refused(f"secret {name}: found {size} bytes, allowed: at most {LONGEST_BYTES}")
         if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise Refused(f"secret {name}: found a NUL or bytes that are no text, allowed: UTF-8 text")
+            raise Refused(f"secret {name}: found a NUL or bytes that are not text, allowed: UTF-8 text")
         return self._thread.call(lambda tx: self._set(tx, app, name, value, by))
 
     def list(self, app: str) -> tuple[Secret, ...]:
@@ -187,7 +187,7 @@ class Secrets:
     def _remove(self, tx: Transaction, app: str, name: str) -> None:
         after = dict(self._apps.get(app, {}))
         if after.pop(name, None) is None:
-            raise Refused(f"secret {name} of {app}: there is none; see: oton secret list {app}")
+            raise Refused(f"secret {name} of {app}: not set; see: oton secret list {app}")
         row = update(SecretRow).where(SecretRow.app == app, SecretRow.name == name)
         tx.connection.execute(row.values(sealed=None, at=self._clock.now().wall))
         tx.afterwards(lambda: self._replace(app, after))

@@ -174,7 +174,7 @@ class Tokens:
 
     def _insert(self, tx: Transaction, token: Token, hash_: str) -> Token:
         if self._find(token.name) is not None:
-            raise Refused(f"token {token.name}: there is one already; revoke it first or choose another name")
+            raise Refused(f"token {token.name}: already exists; revoke it first or choose another name")
         values = {
             "name": token.name,
             "hash": hash_,
@@ -193,7 +193,7 @@ class Tokens:
     def _revoke(self, tx: Transaction, name: str) -> Token:
         found = self._find(name)
         if found is None:
-            raise Refused(f"token {name}: there is none in force; see: oton token list")
+            raise Refused(f"token {name}: no valid token of that name; see: oton token list")
         hash_, token = found
         revoked = replace(token, revoked=self._clock.now().wall)
         tx.connection.execute(update(TokenRow).where(TokenRow.id == token.id).values(revoked=revoked.revoked))

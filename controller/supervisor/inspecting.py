@@ -151,7 +151,7 @@ class Inspectors:
         inspector.heard = now
         if message.accepting:
             inspector.accepting = True
-            self.log.info("inspector serves", app=inspector.app, pid=inspector.pid)
+            self.log.info("inspector is serving", app=inspector.app, pid=inspector.pid)
         elif message.level is not None:
             getattr(self.log, message.level)(message.event, inspector=inspector.app)
 

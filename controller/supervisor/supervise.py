@@ -171,7 +171,7 @@ class Supervisor:
         elif self._stop_by is None:
             self._stop(now)
         else:
-            self._log.warning("cut", why="told to stop a second time")
+            self._log.warning("cut", why="asked to stop a second time")
             self._cut = True
 
     def _give_up(self, now: float) -> None:
@@ -258,8 +258,8 @@ class Supervisor:
         self._nursing.forget(child)
         if was_incoming:
             status = render_status(child.process.returncode)
-            self._log.error("the new nursery failed", status=status)
-            self._end_replacing("workers stay as they are")
+            self._log.error("the new nursery failed to start", status=status)
+            self._end_replacing("the workers stay as they are")
         elif was_current:
             self._lose_unborn()
             if child.process.returncode == NO_RIGHTS and not len(self._crew):

@@ -83,7 +83,7 @@ class Certificates:
             raise Refused(f"{host}: the certificate is for {', '.join(pair.names) or 'no host'}")
         now = self._clock.now().wall
         if pair.not_after <= now:
-            raise Refused(f"{host}: the certificate has expired; ask for a new one")
+            raise Refused(f"{host}: the certificate has expired; request a new one")
         if pair.not_before > now + 60:
             raise Refused(f"{host}: the certificate is not valid yet; is the clock right?")
         with self._lock:
@@ -97,7 +97,7 @@ class Certificates:
         """Take a host's certificate away; Refused where it has none. Open connections go on."""
         with self._lock:
             if host not in self._pairs and host not in self._problems:
-                raise Refused(f"{host}: no certificate for it; see: oton cert list")
+                raise Refused(f"{host}: no certificate; see: oton cert list")
             self._place(host).unlink(missing_ok=True)
             self._pairs.pop(host, None)
             self._problems.pop(host, None)
@@ -118,7 +118,7 @@ class Certificates:
             for name, pair in sorted(covering, key=lambda one: one[0] != host):
                 if pair.not_before <= now < pair.not_after:
                     return self._place(name)
-        raise Refused(f"no certificate for {host} is in force")
+        raise Refused(f"there is no certificate for {host}")
 
     def names(self) -> frozenset[str]:
         """Return every name that a certificate in force is for, wildcards as they are."""

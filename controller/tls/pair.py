@@ -71,7 +71,7 @@ def _read_key(key: str) -> PrivateKeyTypes:
     try:
         return serialization.load_pem_private_key(key.encode(), password=None)
     except TypeError:
-        raise Refused("the key asks for a password; give it without one (openssl pkey -in KEY -out PLAIN)") from None
+        raise Refused("the key is protected by a password; remove it (openssl pkey -in KEY -out PLAIN)") from None
     except (ValueError, UnsupportedAlgorithm):
         allowed = "allowed: PEM, RSA or ECDSA, without a password"
         raise Refused(f"no private key in it{_what_it_is(key)}; {allowed}") from None
@@ -101,7 +101,7 @@ def _check_order(chain: str) -> None:
     for one, two in itertools.pairwise(links):
         if one.issuer != two.subject:
             lacks = f"{one.subject.rfc4514_string()} was issued by {one.issuer.rfc4514_string()}"
-            raise Refused(f"the chain is out of order: {lacks}, and that is not what follows it")
+            raise Refused(f"the chain is out of order: {lacks}, which is not the certificate that follows it")
 
 
 def _names(leaf: x509.Certificate) -> tuple[str, ...]:

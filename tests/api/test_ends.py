@@ -110,7 +110,7 @@ def test_a_session_ends_with_its_token(
     connection.send(json.dumps({"command": ["sh"]}))
     assert connection.receive() == b"\x02to stderr\n"
     end(stage)
-    assert json.loads(connection.receive() or "") == {"exit": 125, "error": "this token is not valid (any more)"}
+    assert json.loads(connection.receive() or "") == {"exit": 125, "error": "this token is not valid, or no longer"}
     assert connection.receive() is None
     connection.close()
     assert stage.engine.sessions[0].closed.wait(END_S)

@@ -286,9 +286,9 @@ def test_how_an_app_stands_is_the_first_word_that_applies(stage: Stage, client: 
     assert row(failed=1)["conditions"] == ["failed"]
     held = row(held="what runs differs from the file", failed=1)
     assert (held["sync"], held["conditions"]) == ("held", ["held", "failed"])
-    assert held["message"].endswith("go on with: oton retry shop")
+    assert held["message"].endswith("to continue: oton retry shop")
     suspended = row(suspended=True, held="x")
-    assert (suspended["sync"], suspended["message"]) == ("suspended", "suspended; go on with: oton resume shop")
+    assert (suspended["sync"], suspended["message"]) == ("suspended", "suspended; to resume: oton resume shop")
     assert row(maintenance="back soon")["maintenance"] is True
 
 

@@ -84,14 +84,14 @@ def test_uncommitted_work_stops_the_checkout_and_is_never_lost(following: Follow
     problem = following.follow()
     assert problem.startswith("changed by hand and not committed: shop.yaml; commit and push it, or: git -C ")
     assert (following.text("shop.yaml"), following.head) == ("name: shop\nreplicas: 9\n", before)
-    assert following.told[-1] == ("warning", f"the checkout stays where it is: {problem}")
+    assert following.told[-1] == ("warning", f"the checkout stays at its commit: {problem}")
     count = len(following.told)
     following.follow()
     assert len(following.told) == count, "the same trouble is told once"
     git(following.root, "restore", ".")
     assert following.follow() == ""
     assert following.text("shop.yaml") == "name: shop\nreplicas: 2\n"
-    assert ("info", "the checkout follows its remote again") in following.told
+    assert ("info", "the checkout is following its remote again") in following.told
 
 
 def test_a_deletion_by_hand_is_uncommitted_work_too(following: Following, repository: Repository) -> None:

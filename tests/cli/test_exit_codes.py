@@ -82,19 +82,19 @@ CASES: list[tuple[str, Play | None, int, str, str]] = [
     ("promote", LIVE, 0, "release", "is live"),
     ("promote", FAILS, 3, "release", "failed"),
     ("promote", answering("conflict", "no rollout waits"), 5, "conflict", "no rollout waits"),
-    ("abort", answering("conflict", "no rollout is under way"), 5, "conflict", "no rollout is under way"),
+    ("abort", answering("conflict", "no rollout is in progress"), 5, "conflict", "no rollout is in progress"),
     ("retry", LIVE, 0, "release", "is live"),
     ("retry", FAILS, 3, "release", "failed"),
     ("retry", answering("conflict", "nothing failed"), 5, "conflict", "nothing failed"),
     ("restart", LIVE, 0, "release", "is live"),
     ("restart", FAILS, 3, "release", "failed"),
     ("restart", answering("waiting", "it is suspended", suspended=True), 9, "waiting", "oton resume"),
-    ("suspend", answering("done", suspended=True), 0, "done", "suspend: done"),
-    ("resume", answering("done", suspended=False), 0, "done", "resume: done"),
+    ("suspend", answering("done", suspended=True), 0, "done", "suspended"),
+    ("resume", answering("done", suspended=False), 0, "done", "resumed"),
     ("resume", LIVE, 0, "release", "is live"),
-    ("maintenance", answering("done", maintenance="soon"), 0, "done", "maintenance: done"),
+    ("maintenance", answering("done", "maintenance is on", maintenance="soon"), 0, "done", "maintenance is on"),
     ("delete", removing, 0, "done", "removed"),
-    ("delete", answering("conflict", "its spec is still there"), 5, "conflict", "its spec is still there"),
+    ("delete", answering("conflict", "its spec still exists"), 5, "conflict", "its spec still exists"),
     ("delete", answering("waiting", "it is suspended", suspended=True), 9, "waiting", "oton resume"),
 ]
 
@@ -159,7 +159,7 @@ def test_a_failure_shows_the_probe_the_last_lines_what_serves_and_what_next(
         "  GET /healthz: 503 Service Unavailable",
         "  | KeyError: DATABASE_URL",
         "  now: release 1 serves (shop:1, 1 of 1 replicas ready)",
-        f"  next: mend the spec and apply it again, or try the same once more: oton retry {app}",
+        f"  next: fix the spec and apply it again, or retry as it is: oton retry {app}",
     ]
 
 

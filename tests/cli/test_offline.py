@@ -51,7 +51,7 @@ def test_every_verb_has_help_that_begins_with_what_it_does(capsys: pytest.Captur
         (["rollback", "shop", "--to", "0"], "oton rollback: Invalid value for '--to'"),
         (["rollback", "shop", "--timeout", "soon"], 'oton: --timeout: found "soon", allowed: a duration'),
         (["maintenance", "shop", "off", "-m", "x"], "oton: --message goes with `on`"),
-        (["delete", "shop"], "oton: delete shop: nobody can be asked here\n  next: oton delete shop -y"),
+        (["delete", "shop"], "oton: delete shop: needs -y: not a terminal\n  next: oton delete shop -y"),
         (["apply"], "oton apply: Missing argument 'FILE…'."),
         (["apply", "none.yaml"], "oton: none.yaml: cannot be read: No such file or directory"),
         (["exec", "shop"], "oton: exec: no command\n  next: oton exec shop -- CMD…"),

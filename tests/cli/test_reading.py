@@ -244,21 +244,30 @@ def test_status_feels_instant_and_imports_only_what_it_needs(stage: Stage, tmp_p
         "bad = {'fastapi', 'uvicorn', 'sqlalchemy', 'docker', 'mitmproxy', 'controller.spec', 'structlog', 'rich', 'yaml'};"
         "print(sorted(bad & set(sys.modules)), file=sys.stderr); sys.exit(c)"
     )
-    took = []
+    known = "import argparse, asyncio, email.parser, http.client, json, ssl"
+    took, measure = [], []
     for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            check=True,
-            timeout=60,
-            cwd=tmp_path,
-            env={"PYTHONPATH": str(ROOT), "OTON_SOCKET": str(stage.socket), "PATH": "/usr/bin:/bin"},
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        spent, done = processor_s(code, tmp_path, stage)
+        took.append(spent)
+        measure.append(processor_s(known, tmp_path, stage)[0])
         assert done.stderr == b"[]\n"
-    assert min(took) < 0.6, took  # of the processor's time: a busy machine must not turn this red
+    # Told in imports of the standard library: how much work a second of the processor is, its neighbours decide too.
+    assert min(took) < 5 * min(measure), (took, measure)
+
+
+def processor_s(code: str, path: Path, stage: Stage) -> tuple[float, subprocess.CompletedProcess[bytes]]:
+    """Run Python code as a process; return the processor's time that it took, and how it ended."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=True,
+        timeout=60,
+        cwd=path,
+        env={"PYTHONPATH": str(ROOT), "OTON_SOCKET": str(stage.socket), "PATH": "/usr/bin:/bin"},
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done
 
 
 def test_a_reader_that_stops_reading_is_no_error(process: Oton, stage: Stage, tmp_path: Path) -> None:

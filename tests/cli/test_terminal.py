@@ -75,13 +75,13 @@ def test_delete_asks_for_the_name(stage: Stage, tmp_path: Path) -> None:
     stage.bring_up("precious")
     stage.plays = {"delete": removing}
     with terminal(stage, tmp_path, "delete", "precious") as asked:
-        asked.expect("type its name to go on: ")
+        asked.expect("type its name to continue: ")
         asked.type("precios\n")
         assert asked.end() == 2
         assert "nothing was changed" in asked.shown
     assert stage.model.app("precious") is not None
     with terminal(stage, tmp_path, "delete", "precious") as asked:
-        asked.expect("type its name to go on: ")
+        asked.expect("type its name to continue: ")
         asked.type("precious\n")
         assert asked.end() == 0
     assert stage.model.app("precious") is None

@@ -199,7 +199,7 @@ def test_the_same_script_works_over_every_way(way: object, stage: Stage, tmp_pat
 def test_a_wrong_token_is_7_and_is_never_printed(stage: Stage, tmp_path: Path) -> None:
     with over_http(stage, tmp_path) as env:
         ran = oton(env | {"OTON_TOKEN": "oton_wrong"}, tmp_path, "status")
-        assert (ran.code, ran.err) == (7, "oton: this token is not valid (any more)\n")
+        assert (ran.code, ran.err) == (7, "oton: this token is not valid, or no longer\n")
         assert oton(env | {"OTON_TOKEN": ""}, tmp_path, "status").code == 7
         lesser = env | {"OTON_TOKEN": a_token(stage, "read")}
         stage.bring_up("mine")
@@ -315,7 +315,7 @@ def test_what_answers_but_is_not_ours_is_8(tmp_path: Path) -> None:
         thread.start()
         ran = oton({"OTON_HOST": f"http://127.0.0.1:{port}"}, tmp_path, "status")
         thread.join()
-    assert (ran.code, ran.err) == (8, f"oton: http://127.0.0.1:{port}: what answers there is not Oton Pilot\n")
+    assert (ran.code, ran.err) == (8, f"oton: http://127.0.0.1:{port}: the server there is not Oton Pilot\n")
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_whoever_is_sent_on_is_told_where_to_and_takes_no_token_there(
         server.shutdown()
         thread.join()
     assert (ran.code, ran.out) == (code, ""), ran
-    assert "we are sent on to https://far.example.com\n" in ran.err
+    assert "it redirects to https://far.example.com\n" in ran.err
 
 
 def test_ssh_is_asked_for_dial_stdio_and_nothing_else(stage: Stage, tmp_path: Path) -> None:

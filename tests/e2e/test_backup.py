@@ -97,5 +97,5 @@ def test_what_is_no_backup_changes_nothing(services: Start) -> None:
     (service.root / "x").write_bytes(b"no backup")
     refused = service.oton("restore", "x", "-y")
     assert refused.returncode == 2
-    assert "not a backup" in refused.stderr
+    assert "not an Oton Pilot backup" in refused.stderr
     assert service.oton("restore", "missing", "-y").returncode == 2

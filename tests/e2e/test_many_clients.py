@@ -44,7 +44,7 @@ def test_applies_of_ten_clients_at_once_lose_nothing(service: Service, backend: 
     wait_for(lambda: all(row["state"] == "answered" for row in answers()), 60, "every change is answered")
     told: dict[str, set[str]] = {app: set() for app in APPS}
     for (app, _, author), row in zip(changes, answers(), strict=True):
-        assert row["result"] == "release" or row["text"] == "a newer change of the file came first", row
+        assert row["result"] == "release" or row["text"] == "a newer change to the file came first", row
         if row["result"] == "release":
             release = service.api("GET", f"/v1/apps/{app}/releases/{row['release']}").json()
             assert release["spec"]["environment"]["AUTHOR"] == author, "somebody was told another's release"

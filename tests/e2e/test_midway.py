@@ -99,7 +99,7 @@ def test_a_rollback_that_fails_and_one_in_mid_rollout_leave_what_serves_and_wait
         failed = house.oton("rollback", shop.name, "--to", "1")
         assert failed.returncode == 3, failed.stderr
         row = shop.wait_live("v2")
-        assert (row["sync"], row["message"]) == ("failed", "release 3 was given up: rollback to 1")
+        assert (row["sync"], row["message"]) == ("failed", "release 3 was abandoned: rollback to 1")
         begun = len(journal.actions(shop.name, "create"))
         shop.try_order("retry")
         shop.wait(lambda row: row["target"] == 5 and len(shop.running()) == 2)

@@ -94,14 +94,14 @@ def test_maintenance_answers_for_the_app_cuts_nothing_and_survives_a_restart(hou
     with ThreadPoolExecutor(1) as visitor:
         open_request = visitor.submit(house.get, "/slow?s=3", shop.host)
         wait_for(lambda: "/slow?s=3" in shop.backend_log(), 10, "the request is under way")
-        run(house, 0, "maintenance", shop.name, "on", "--message", "back at noon")
+        assert "maintenance is on" in run(house, 0, "maintenance", shop.name, "on", "--message", "back at noon")
         answer = house.get(host=shop.host)
         assert (answer.status_code, "back at noon" in answer.text) == (503, True)
         assert "retry-after" in answer.headers
         assert open_request.result(20).status_code == 200
     house.wait_next("_controller", house.signal_child("_controller", signal.SIGKILL))
     assert house.get(host=shop.host).status_code == 503
-    run(house, 0, "maintenance", shop.name, "off")
+    run(house, 0, "maintenance", shop.name, "off").index("maintenance is off")
     assert shop.version() == "v1"
     assert shop.running() == running
 

@@ -92,7 +92,7 @@ def test_what_a_token_opened_ends_with_it(served: tuple[Service, int], ttl_s: fl
         assert not any(ended.is_set() for ended in ends)
         if ttl_s is None:
             assert service.api("DELETE", f"/v1/tokens/{name}").status_code == 200
-        assert json.loads(wire.receive() or "") == {"exit": 125, "error": "this token is not valid (any more)"}
+        assert json.loads(wire.receive() or "") == {"exit": 125, "error": "this token is not valid, or no longer"}
         assert all(ended.wait(END_S) for ended in ends)
         assert client.get("/v1/apps").status_code == 401
         wire.close()

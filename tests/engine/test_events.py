@@ -213,9 +213,7 @@ def test_the_loops_end_soon_after_they_are_told() -> None:
         for thread in threads:
             thread.start()
         wait_for(lambda: "" in bench.rung)
-        began = time.monotonic()
         stop.set()
         for thread in threads:
-            thread.join(3)
+            thread.join(room.PULSE_S - 0.5)
             assert not thread.is_alive()
-        assert time.monotonic() - began < 1.0

@@ -74,7 +74,7 @@ def test_the_app_that_has_a_host_and_path_keeps_it(rig: Rig):
     rig.rest(1)
     assert rig.image("a") is None
     path = rig.root / "b.yaml"
-    assert rig.invalid("a") == f"{path}:1: routes: found x.example/, which b has; this is taken up once it is free"
+    assert rig.invalid("a") == f"{path}:1: routes: found x.example/, which b has; this is applied once it is free"
     assert rig.desired.waits_for("a") == ((Claim("x.example"), "b"),)
     assert rig.invalid("b") == ""
 
@@ -186,8 +186,7 @@ def test_a_giver_that_comes_to_rest_elsewhere_keeps_the_claim_and_the_taker_is_t
     rig.memory.kept = {"a": frozenset({x})}  # it failed, is suspended, or waits for a promotion
     rig.rest(2)
     assert (
-        rig.invalid("b")
-        == f"{rig.root}/b.yaml: routes: found x.example/, which a has; this is taken up once it is free"
+        rig.invalid("b") == f"{rig.root}/b.yaml: routes: found x.example/, which a has; this is applied once it is free"
     )
     rig.write("b.yaml", a_document("b", host="x.example", image="b:3"))
     rig.rest(1)

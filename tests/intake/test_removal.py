@@ -109,7 +109,7 @@ def test_one_after_another_at_leisure_is_removed_but_for_the_last(rig: Rig):
         paths[name].unlink()
         rig.rest(120)
     assert rig.gone() == set("abc")
-    assert rig.desired.standing("d").held == "the last app is gone"
+    assert rig.desired.standing("d").held == "the only app left is gone"
 
 
 def test_a_held_app_shows_why_and_nothing_stale(rig: Rig):
@@ -176,7 +176,10 @@ def test_while_the_directory_is_missing_all_is_held(rig: Rig):
     rig.rest(60)
     assert rig.held() == {"a"}
     assert rig.desired.standing("a").held == f"the directory {rig.root} is missing"
-    assert rig.desired.problems()[0].text == f"{rig.root}: the watched directory is missing; what runs stays as it is"
+    assert (
+        rig.desired.problems()[0].text
+        == f"{rig.root}: the watched directory is missing; running apps are left as they are"
+    )
     (rig.root.parent / "aside").rename(rig.root)
     rig.rest(60)
     assert not rig.held() | rig.gone()
@@ -276,7 +279,7 @@ def test_what_is_found_running_and_nobody_asked_for_is_held(rig: Rig):
     rig.memory.live = {"old": frozenset()}
     apps(rig, "ab")
     rig.rest(60)
-    assert rig.desired.standing("old").held == "it was found running, and no file holds it"
+    assert rig.desired.standing("old").held == "it is running, but no file defines it"
 
 
 def test_a_removed_app_that_still_drains_stays_gone(rig: Rig):

@@ -135,7 +135,7 @@ def test_a_broken_file_of_several_is_refused_and_left_alone(rig: Rig):
     rig.look()
     path = rig.write("x.yaml", b"\xff\xfe")
     rig.rest(1)
-    with pytest.raises(Refused, match="mend the file by hand"):
+    with pytest.raises(Refused, match="fix the file by hand"):
         put(rig, "shop", a_document(image="shop:2"))
     assert path.read_bytes() == b"\xff\xfe"
 

@@ -283,4 +283,4 @@ def test_without_inotify_it_polls_every_second_and_says_so(tmp_path: Path):
     words, *_ = [line for line in done.stdout.splitlines() if line.startswith(("polling", "watching"))]
     assert words.split()[0] == "polling"
     assert float(words.split()[1]) < 3.0
-    assert "polled instead" in done.stdout + done.stderr
+    assert "polling it instead" in done.stdout + done.stderr

@@ -165,7 +165,7 @@ def test_an_order_is_answered_once_and_told_to_whoever_asks(house: House) -> Non
     house.settle()
     answer = house.store.answer(order)
     assert answer is not None
-    assert (answer.result, answer.text) == ("conflict", "no rollout waits for a promotion")
+    assert (answer.result, answer.text) == ("conflict", "nothing to promote: no rollout is waiting for promotion")
 
 
 def test_probes_of_replicas_that_are_to_stop_end(house: House) -> None:

@@ -129,11 +129,9 @@ class Asker:
         return self.probes.verdicts(app)[replica]
 
     def close(self) -> None:
-        began = time.monotonic()
         self._stop.set()
         self._thread.join(5)
         assert not self._thread.is_alive()
-        assert time.monotonic() - began < 1.0, "the prober took long to end"
 
 
 def wait_for[T](ask: Callable[[], T], within_s: float = 5.0) -> T:

@@ -135,9 +135,9 @@ def test_a_document_64_levels_deep_is_read_and_65_are_not():
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 100_000, "- " * 300_000, "? " * 100_000])
 def test_deep_nesting_neither_crashes_nor_hangs(text):
-    started = time.monotonic()
+    started = time.process_time()
     assert "deeper than 64" in flaws_of(text)[0][1]
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_depth_counts_through_aliases():

@@ -119,7 +119,7 @@ def test_what_is_no_backup_is_refused_and_nothing_is_changed(
         store.intend("shop", a_decision(), at())
     before = path.read_bytes()
     (tmp_path / "copy").write_bytes(data)
-    with pytest.raises(Refused, match="copy: not a backup of ours"):
+    with pytest.raises(Refused, match="copy: not an Oton Pilot backup"):
         restore_backup(tmp_path / "copy", path)
     with pytest.raises(Refused, match="there is no such file"):
         restore_backup(tmp_path / "nowhere", path)
@@ -133,5 +133,5 @@ def test_a_backup_of_a_newer_version_is_refused(path: Path, clock: MovedClock, t
     raw.execute("UPDATE alembic_version SET version_num = '9999'")
     raw.commit()
     raw.close()
-    with pytest.raises(Refused, match="found schema 9999, this version knows up to"):
+    with pytest.raises(Refused, match="found schema 9999, this version supports up to"):
         restore_backup(tmp_path / "copy", path)

@@ -54,7 +54,7 @@ def test_a_full_disk_freezes_changes_and_recovers_unaided(small_disk: Path):
         fill(filler)
         for second in range(3):
             big = a_decision(memory=a_memory(2), releases=(a_release(2, message="x" * 100_000),))
-            with pytest.raises(Retry, match="nothing was recorded, it is tried again"):
+            with pytest.raises(Retry, match="nothing was recorded; retrying"):
                 store.intend("shop", big, at(second))
             with pytest.raises(Refused, match=r"cannot copy the database to .*copy\.db"):
                 store.backup(small_disk / "copy.db")

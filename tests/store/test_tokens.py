@@ -47,7 +47,7 @@ def test_a_revoked_token_ends_at_once_and_its_name_is_free(path: Path, clock: Mo
         old, _ = store.tokens.create("ci")
         store.tokens.revoke("ci")
         assert store.tokens.verify(old) is None
-        with pytest.raises(Refused, match="token ci: there is none in force"):
+        with pytest.raises(Refused, match="token ci: no valid token of that name"):
             store.tokens.revoke("ci")
         new, _ = store.tokens.create("ci")
     with running(path, clock) as store:
@@ -98,7 +98,7 @@ def test_a_check_does_not_wait_for_the_disk(store: Store):
         ({"name": "x" * 65}, "token name"),
         ({"name": "ci", "scope": "root"}, 'scope: found "root", allowed: read, deploy, admin'),
         ({"name": "ci", "ttl_s": 0}, "ttl"),
-        ({"name": "taken"}, "there is one already"),
+        ({"name": "taken"}, "already exists"),
     ],
 )
 def test_what_makes_no_token(store: Store, fields: dict, text: str):

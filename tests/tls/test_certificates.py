@@ -206,5 +206,5 @@ def test_a_host_is_served_from_its_own_file_else_from_one_that_covers_it(tmp_pat
     assert kept.file_for("b.example.com").name == "example.com.pem"
     clock.wall += 200 * 86400
     for host in ("a.example.com", "example.org"):
-        with pytest.raises(Refused, match=f"no certificate for {host} is in force"):
+        with pytest.raises(Refused, match=f"there is no certificate for {host}"):
             kept.file_for(host)

@@ -24,12 +24,12 @@ def plan_recreate(p: Picture, release: Release, rollout: Rollout) -> Step:
     live = p.live
     old, is_alone = p.others(release), is_stopped(p, release)
     if is_before_due(p, release, rollout) and has_running(p.replicas):
-        return Step(course=_holding(p, release, p.replicas), rollout=_waiting(p, rollout, "the old one to stop"))
+        return Step(course=_holding(p, release, p.replicas), rollout=_waiting(p, rollout, "the old replicas to stop"))
     is_same = live is not None and live.container_digest == release.container_digest
     if is_same and (is_alone or has_running(p.of(release))):
         return plan_rolling(p, release, rollout)
     if not is_alone:
-        return Step(course=_holding(p, release, old), rollout=_waiting(p, rollout, "the old one to stop"))
+        return Step(course=_holding(p, release, old), rollout=_waiting(p, rollout, "the old replicas to stop"))
     muster = p.muster(release)
     filling = fill_slots(p, release, muster, release.reason)
     rollout = stand(p, rollout, release, muster)
@@ -63,7 +63,7 @@ def plan_pause(p: Picture, release: Release, live: Release) -> Course:
     """Return the course while *release* is prepared in the middle of a hold that an earlier one began.
 
     Its image is mostly there already: then the hold just lasts, and what runs may be its own. If preparing takes
-    longer, what served before comes back meanwhile.
+    longer, the previous release comes back meanwhile.
     """
     since = p.rollout.since or p.s.now
     left_s = since.steady + BACK_AFTER_S - p.s.now.steady
@@ -76,14 +76,14 @@ def plan_way_back(p: Picture, release: Release, live: Release) -> Course:
     """Return the course from a failed *release* to the old container, started again."""
     new = p.others(live)
     if has_running(new):
-        return replace(_holding(p, live, ()), retire=retiring(new, "what served before comes back"))
+        return replace(_holding(p, live, ()), retire=retiring(new, "the previous release comes back"))
     muster = p.muster(live)
     filling = fill_slots(p, live, muster, f"release {release.number} failed")
     ready = p.ready(filling.serve)
     return Course(
         rules_of=live.spec,
         serve=ready,
-        retire=(*filling.retire, *retiring(new, "what served before comes back")),
+        retire=(*filling.retire, *retiring(new, "the previous release comes back")),
         fill=filling.operations,
         mode="serve" if ready else "hold",
         hold_s=hold_s(release),

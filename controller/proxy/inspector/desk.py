@@ -98,6 +98,6 @@ class Desk(asyncio.Protocol):
             self._refuse(self._reader.fault)
 
     def _refuse(self, why: str) -> None:
-        logging.getLogger("inspector").error("the controller cannot be understood: %s", why)
+        logging.getLogger("inspector").error("unreadable message from the controller: %s", why)
         if self._transport is not None:
             self._transport.abort()
