@@ -53,12 +53,17 @@ def candidate_of(p: Picture, replica: Replica) -> Release | None:
         return None
     if target is None or target.container_digest != replica.digest:
         return None
-    # One that a release between the two has brought up was asked by that one's rules: it is asked anew.
     asked = judge_of(p, replica)
-    asked = p.release(replica.release) if asked == target else asked
+    asked = _asked_before(p, replica, target) if asked == target else asked
     if asked is None or question_of(target, p.s.tls_hosts) == question_of(asked, p.s.tls_hosts):
         return None
     return target
+
+
+def _asked_before(p: Picture, replica: Replica, target: Release) -> Release | None:
+    """Return by whose rules a replica was asked that a release before *target* had; None: it is *target*'s own."""
+    between = (r for n, r in sorted(p.s.releases.items(), reverse=True) if replica.release <= n < target.number)
+    return next((r for r in between if r.container_digest == replica.digest and r.outcome != "failed"), None)
 
 
 def trial_id(replica: Replica, candidate: Release) -> str:

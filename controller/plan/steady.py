@@ -8,7 +8,7 @@ from controller.plan.begin import idle_memory
 from controller.plan.course import Course, carry_out
 from controller.plan.inherit import heirs_of
 from controller.plan.operations import PublishRoutes
-from controller.plan.picture import Picture
+from controller.plan.picture import Muster, Picture
 from controller.plan.situation import Answer, Decision, Note, Release
 from controller.plan.slots import fill_slots
 from controller.plan.strategies.recreate import has_running, is_held, plan_pause, plan_way_back
@@ -30,23 +30,18 @@ def serve_on(p: Picture, target: Release | None = None) -> Decision:
         return carry_out(p, plan_way_back(p, live, live), p.s.memory)
     warm, warm_s = _warm(p)
     muster = p.muster(live)
-    # What a rollout that was overtaken had brought into service helps to carry the load until it goes; and so does
-    # whatever else is ready while nothing of the live release is (an older backup knows less than what runs).
-    is_alone = bool(target or p.ready(muster.keep) or not live.spec.replicas)
-    helpers = p.outgoing(live) if target else () if is_alone else (*p.ready(p.outgoing(live)), *p.ready(warm))
-    spare = () if p.ready(muster.keep) or not live.spec.replicas else p.ready(muster.surplus)
-    helping = len(p.ready(helpers)) + len(spare)
-    budget = live.spec.replicas - len(muster.keep) - helping if target and helping else None
+    helpers = _helpers(p, live, target, muster, warm)
+    budget = live.spec.replicas - len(muster.keep) - len(p.ready(helpers)) if target and helpers else None
     filling = fill_slots(p, live, muster, f"heals release {live.number}", budget=budget)
     strays = tuple(
         r for r in p.others(live, target) if r not in warm and r not in helpers and not (target and p.is_routed(r))
     )
     course = Course(
         rules_of=live.spec,
-        serve=p.routable((*filling.serve, *helpers, *spare)),
+        serve=p.routable((*filling.serve, *helpers)),
         rest=tuple(r for r in warm if r not in helpers),
         retire=(
-            *(one for one in filling.retire if one[0] not in spare),
+            *(one for one in filling.retire if one[0] not in helpers),
             *retiring(strays, f"release {live.number} replaced it"),
         ),
         fill=filling.operations,
@@ -58,6 +53,20 @@ def serve_on(p: Picture, target: Release | None = None) -> Decision:
     if memory.warm and warm_s is None:
         memory = replace(memory, warm=None)
     return carry_out(p, course, memory)
+
+
+def _helpers(
+    p: Picture, live: Release, target: Release | None, muster: Muster, warm: tuple[Replica, ...]
+) -> tuple[Replica, ...]:
+    """Return who serves beside the live release's own.
+
+    What a rollout that was overtaken had brought into service helps to carry the load until it goes. And while nothing
+    of the live release is ready, whatever is ready serves: an older backup knows less than what runs.
+    """
+    overtaken = p.outgoing(live) if target else ()
+    if p.ready(muster.keep) or not live.spec.replicas:
+        return overtaken
+    return (*overtaken, *p.ready(muster.surplus)) if target else p.ready((*p.outgoing(live), *warm, *muster.surplus))
 
 
 def _comes_back(p: Picture, live: Release) -> bool:

@@ -126,3 +126,19 @@ def test_the_last_ready_one_serves_although_it_is_more_than_what_is_wanted_now()
             outside.pass_time(0.05)
     outside.settle_down()
     outside.check_rest()
+
+
+def test_what_was_called_back_in_bake_is_not_asked_anew_for_the_undo_that_brings_it_back() -> None:
+    outside = an_outside()
+    follow(outside, strategy="blue_green", health={"path": "/up"})
+    first = {r.id for r in outside.replicas}
+    outside.ask(a_spec(image="sour:1", bake="5s"))
+    forward_until(outside, is_switched)
+    forward_until(outside, lambda o: o.situation.memory.rollout and o.situation.memory.rollout.kind == "undo")
+    for _ in range(10):
+        assert routed(outside) == first
+        outside.pass_once()  # nobody answers a new question here
+        outside.confirm()
+    outside.settle_down()
+    outside.check_rest()
+    assert {r.id for r in outside.replicas} == first

@@ -18,6 +18,7 @@ from controller.plan.strategies.step import (
     enter,
     retiring,
     rules_now,
+    serving_or_own,
     soonest,
     stand,
 )
@@ -63,11 +64,12 @@ def _beside(p: Picture, release: Release, rollout: Rollout, green: Filling, wait
     live = p.live
     blue = fill_slots(p, live, p.muster(live), "heals what serves") if live else None
     serving = (*(blue.serve if blue else ()), *p.outgoing(release))
+    serve = serving_or_own(p, tuple(dict.fromkeys(serving)), green.serve)
     shown = p.ready(green.serve) if live and _strategy(release).preview_host is not None else ()
     course = Course(
         rules_of=rules_now(p, release).spec,
-        serve=p.routable(tuple(dict.fromkeys(serving))),
-        preview=shown,
+        serve=serve,
+        preview=tuple(r for r in shown if r not in serve),
         retire=(
             *green.retire,
             *(blue.retire if blue else ()),

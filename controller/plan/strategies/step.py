@@ -100,6 +100,11 @@ def soonest(*waits: float | None) -> float | None:
     return min(known) if known else None
 
 
+def serving_or_own(p: Picture, serving: tuple[Replica, ...], own: tuple[Replica, ...]) -> tuple[Replica, ...]:
+    """Return who takes requests of *serving*; where nobody can, those of the newcomer's *own* that do already."""
+    return p.routable(serving) or tuple(r for r in p.ready(own) if p.is_routed(r))
+
+
 def ask_s(p: Picture, muster: Muster) -> float | None:
     """Return when to look again because a new readiness check is known only now: the next look has it asked."""
     return 0.0 if any(candidate_of(p, r) is not None and proof_of(p, r) is None for r in muster.keep) else None
