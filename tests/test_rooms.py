@@ -16,7 +16,7 @@ TOP = Path(__file__).resolve().parents[1]
 HOUSE = TOP / "controller"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "clock", "kernel", "wire"),
+    ("errors", "clock", "kernel", "seccomp", "wire"),
     ("knobs", "lock"),
     ("settings",),
     ("spec",),
@@ -38,6 +38,7 @@ WORKER_MAY_IMPORT = {
     "controller.errors",
     "controller.clock",
     "controller.kernel",
+    "controller.seccomp",
     "controller.wire.codec",
     "controller.wire.fields",
     "controller.wire.lines",

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from controller.api.parts import Parts
 from controller.errors import ControllerError
+from controller.seccomp import is_limited
 
 LOW_BYTES = 1024**3
 """Less free space than this is worth a warning: an image or a busy log may need it at once."""
@@ -35,6 +36,7 @@ def examine(parts: Parts) -> list[Any]:
     found += [*check_proxy(parts), *check_directory(parts), *check_store(parts)]
     if parts.settings is not None:
         found += [*check_places(parts.settings), *check_walls(parts.settings)]
+        found += check_calls(parts.publisher.processes())
     return [*found, *parts.findings(), check_versions(parts)]
 
 
@@ -118,6 +120,23 @@ def check_walls(settings: Any) -> Iterator[Finding]:
         text = "workers and inspectors run as the same user as the controller, and could open its database"
         text += " and the engine's socket; only their process numbers are checked"
         yield Finding("walls", "warning", text, "start the service as root; it gives the workers a user of their own")
+
+
+def check_calls(processes: Iterable[int]) -> Iterator[Finding]:
+    """Say whether every worker has given up the system calls that a proxy never needs."""
+    found = []
+    for pid in processes:
+        try:
+            found.append(is_limited(Path(f"/proc/{pid}/status").read_text()))
+        except OSError:
+            continue  # it ended a moment ago, or there is no /proc
+    if not found:
+        return
+    if all(found):
+        yield Finding("system calls", "ok", "workers have given up those that a proxy never needs (seccomp)")
+    else:
+        text = "workers may use every system call: no seccomp for this kernel or machine"
+        yield Finding("system calls", "warning", text, "use a kernel with CONFIG_SECCOMP_FILTER on x86_64 or aarch64")
 
 
 def check_vault(vault: Any) -> Finding:

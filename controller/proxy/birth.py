@@ -15,6 +15,7 @@ from typing import Any
 
 from controller.kernel import drop_privileges, forbid_new_privileges
 from controller.proxy.reach import keep_within_reach
+from controller.seccomp import give_up_calls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,5 +70,6 @@ def become(birth: Birth) -> None:
         os.environ.update(HOME="/nonexistent", USER="", LOGNAME="")
     else:
         forbid_new_privileges()
+    give_up_calls()
     os.umask(0o077)
     os.environ["UV_USE_IO_URING"] = "0"  # libuv would start a kernel thread per worker for files that we do not read

@@ -33,6 +33,7 @@ from controller.proxy.core import Core, Limits
 from controller.proxy.feed import Feed
 from controller.proxy.lease import Lease, ToSupervisor
 from controller.proxy.logpipe import LogPipe
+from controller.seccomp import give_up_processes
 
 _PATIENCE_S = 1.0
 """How long a new worker waits for the controller before it serves from the snapshot."""
@@ -46,6 +47,7 @@ _METER_S = 1.0
 def serve_worker(birth: Birth, number: int, channel: socket.socket, certificates: int | None = None) -> None:
     """Run worker *number* to its end; it begins with what the file *certificates* holds."""
     name_process(f"oton-worker-{number}")
+    give_up_processes()
     os.close(birth.folder)  # the working directory holds it
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Worker(birth, number).run(channel, certificates))

@@ -174,6 +174,11 @@ class Publisher:
         with self._lock:
             return {peer.worker: peer.confirmed for peer in self._peers.rostered()}
 
+    def processes(self) -> list[int]:
+        """Return the processes of the live workers, as far as the supervisor has told them."""
+        with self._lock:
+            return sorted((self._peers.pids or {}).values())
+
     def counters(self) -> dict[str, Any]:
         """Return the meters of all workers, past ones too, summed."""
         with self._lock:

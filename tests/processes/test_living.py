@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.seccomp import is_limited
 from tests.processes.service import Load, Service, backend, until
 
 
@@ -215,3 +216,8 @@ def test_sighup_costs_a_client_that_keeps_its_connection_no_request(service):
         until(lambda: not set(service.workers()) & set(old))
         load.goes_on()
     assert load.failures == []
+
+
+def test_workers_and_the_nursery_have_given_up_calls_that_no_proxy_needs(service):
+    for pid in (*service.workers().values(), service.nursery()):
+        assert is_limited(Path(f"/proc/{pid}/status").read_text())
