@@ -18,12 +18,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 from controller.api.auth import PEER, PINNED
+from controller.api.problems import render_problem
 
 PIN = b"OTON-TOKEN "
 """How a connection on the socket begins whose requests all have one token."""
 PIN_BYTES = 200
-HEAD_BYTES = 32_768
-"""A request's line and headers; longer: 431."""
+HEAD_BYTES = 65_536
+"""A request's line and headers, a URL to explain of 4,096 characters included; longer: 431."""
+KINDS = {400: "bad-request", 408: "too-slow", 431: "too-large"}
 HEAD_COUNT = 100
 """Header lines of a request; more: 431."""
 HEAD_S = 10.0
@@ -200,8 +202,9 @@ class PeerHttp(HttpToolsProtocol):
         if self._is_answering():
             self.transport.abort()  # an earlier answer is under way
             return
-        head = STATUS_LINE[status] + b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
-        self.transport.write(head + f"content-length: {len(text)}\r\n\r\n{text}".encode("ascii"))
+        answer = render_problem(status, KINDS[status], text)
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in answer.raw_headers)
+        self.transport.write(STATUS_LINE[status] + head + b"connection: close\r\n\r\n" + bytes(answer.body))
         self.transport.close()
 
     def _check(self) -> None:

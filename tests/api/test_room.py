@@ -101,8 +101,8 @@ def test_a_head_has_an_end(tcp: tuple[str, int], first: bytes, piece: bytes) -> 
 @pytest.mark.parametrize(
     "head",
     [
-        b"GET /" + b"a" * 60_000,
-        HEAD + b"X-A: " + b"b" * 60_000,
+        b"GET /" + b"a" * 120_000,
+        HEAD + b"X-A: " + b"b" * 120_000,
         HEAD + b"".join(b"X-%d: b\r\n" % number for number in range(101)) + b"\r\n",
         HEAD + b"X-A: b\r\n" * 10_000,
     ],
@@ -112,7 +112,11 @@ def test_a_head_has_a_size(tcp: tuple[str, int], head: bytes) -> None:
     with socket.create_connection(tcp) as sock:
         with suppress(ConnectionError):
             sock.sendall(head)
-        assert b" 431 " in answer_of(sock)
+        answer = answer_of(sock)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b"content-type: application/problem+json" in head
+        assert json.loads(body)["type"] == "/problems/too-large"
 
 
 def test_a_head_within_its_size_is_taken_in_whatever_pieces(tcp: tuple[str, int]) -> None:
