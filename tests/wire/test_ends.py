@@ -252,6 +252,22 @@ def test_an_inspector_cannot_fill_the_history_or_the_memory_with_troubles(tmp_pa
         assert len([text for text in noted if "error" in text]) <= 20
 
 
+def test_only_the_process_that_the_supervisor_names_is_an_apps_inspector(tmp_path: Path) -> None:
+    with a_desk(tmp_path) as (inspection, _):
+        is_served(tmp_path, "blog")
+        killed: list[int] = []
+        inspection.kill = killed.append
+        inspection.set_roster({})
+        with meet(tmp_path, "shop") as stranger:
+            assert stranger.recv(100) == b""
+        assert killed == []
+        inspection.set_roster({os.getpid(): "shop"})
+        is_served(tmp_path, "shop")
+        with meet(tmp_path, "blog") as liar:
+            assert liar.recv(100) == b""
+        until(lambda: killed == [os.getpid()], "nobody had it killed")
+
+
 # The controller's end of its channel to the supervisor
 
 
