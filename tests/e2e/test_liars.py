@@ -46,6 +46,18 @@ def response(flow):
     for name, what in found.items():
         flow.response.headers["x-" + name.replace(" ", "-")] = str(what)
 """
+CLAIM = """
+import json, socket
+
+with socket.socket(socket.AF_UNIX) as sock:
+    sock.connect("../desk.sock")
+    sock.sendall(b'{"hello": {"app": "blog"}}' + b"\\n")
+    sock.settimeout(5)
+    said = sock.recv(10)
+
+def response(flow):
+    flow.response.headers["x-said"] = repr(said)
+"""
 
 
 def put_addon(service: Service, name: str, source: str) -> None:
@@ -98,3 +110,17 @@ def test_an_inspector_reaches_neither_the_feed_nor_the_table_nor_another_inspect
     assert not inspectors & others
     assert os.geteuid() == 0, "run as root: only then are there walls to try"
     shop.deploy("v2", proxy={"inspect": True, "addons": ["pry"]})
+
+
+def test_an_inspector_that_gives_itself_out_for_another_apps_is_killed(
+    house: Service, stage: Callable[..., Stage]
+) -> None:
+    blog, shop = stage(), stage()
+    put_addon(house, "claim", CLAIM.replace("blog", blog.name))
+    blog.deploy(proxy={"inspect": True})
+    [honest] = wait_for(lambda: house.pids_of("oton-inspect"), 20, "the honest one")
+    shop.deploy(proxy={"inspect": True, "addons": ["claim"]})
+    text = f"the inspector of {shop.name} says that it is that of {blog.name}"
+    wait_for(lambda: text in house.log_tail(2000), 20, "it is told")
+    assert honest in house.pids_of("oton-inspect")
+    assert house.get(host=shop.host).status_code == 200
