@@ -28,11 +28,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from controller.api.server import ApiThread
 from controller.api.sockets import Listening, open_tcp
 from tests.api.stage import DEADLINE_S, Session, Stage, rolling_out
+from tests.api.test_tokens import a_server
 from tests.cli.conftest import ROOT, Ran
 
 Way = Callable[[pytest.TempPathFactory, Stage], Iterator[dict[str, str]]]
 VERIFIES_STRICTLY = bool(ssl.create_default_context().verify_flags & ssl.VERIFY_X509_STRICT)
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """One service with settings: what a limited token uploads is judged by them."""
+    with Stage(tmp_path_factory.mktemp("stage"), settings=a_server()).open() as opened:
+        yield opened
 
 
 @contextmanager
