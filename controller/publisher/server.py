@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -107,7 +109,8 @@ class FeedServer:
             self._place.unlink()
         door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            door.bind(str(self._place))
+            with _short(self._place.parent) as folder:
+                door.bind(f"{folder}/{self._place.name}")
             self._place.chmod(self._mode)  # the folder's group: the workers
             door.listen(64)
             door.setblocking(False)
@@ -168,3 +171,16 @@ class FeedServer:
         if line.fault:
             self._listener.refuse(caller, line.fault)
         self._listener.lost(caller)
+
+
+@contextlib.contextmanager
+def _short(folder: Path) -> Iterator[str]:
+    """Yield a name of *folder* that leaves room for a socket's, however deep the folder lies."""
+    if sys.platform != "linux":
+        yield str(folder)
+        return
+    held = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{held}"
+    finally:
+        os.close(held)

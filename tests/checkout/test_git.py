@@ -43,7 +43,7 @@ def test_a_stopping_service_ends_the_call_under_way(tmp_path: Path, silent: int)
     git.end(stop)
     threading.Timer(0.3, stop.set).start()
     began = time.monotonic()
-    with pytest.raises(Retry, match="the service stops"):
+    with pytest.raises(Retry, match="the service is stopping"):
         git.run("fetch", "oton", "main", limit_s=60)
     assert time.monotonic() - began < 5
     assert git.stopped

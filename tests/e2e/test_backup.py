@@ -21,7 +21,7 @@ def test_a_backup_brings_history_and_secrets_back_while_traffic_goes_on(services
     service.wait_app("shop", lambda row: row["release"] == 1 and row["sync"] == "synced")
     saved = service.oton("backup", "copy.tar.gz")
     assert saved.returncode == 0, saved.stderr
-    assert "keep it" in saved.stderr
+    assert "protect it" in saved.stderr
     container = service.containers("shop")[0]["Id"]
     assert service.oton("secret", "set", "other", "LATER", stdin="later").returncode == 0
 

@@ -119,7 +119,7 @@ def serve_beyond_loopback(service: Service, place: str, subject: str, pair: tupl
     refused = service.oton("serve")
     assert refused.returncode == 2
     assert f'OTON_API: found "{place}"' in refused.stderr
-    assert f"no certificate for {subject} is in force" in refused.stderr
+    assert f"there is no certificate for {subject}" in refused.stderr
     assert f"oton cert add {subject} --cert" in refused.stderr
     del service.settings["OTON_API"]
     service.start()

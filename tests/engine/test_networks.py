@@ -67,7 +67,7 @@ def start_as_before(bench: Bench, app: str, network: str, **fields: Any) -> str:
     plan = bench.plan(app, port=8000, **fields)
     body = render_container(plan, bench.instance, Place(network=network, address=None))
     del body["HostConfig"]["PortBindings"]
-    made: str = bench.client.create_container_from_config(body, f"{app}-r1-{plan.index}")["Id"]
+    made: str = bench.client.create_container_from_config(body, unique(f"{app}-r1-{plan.index}"))["Id"]
     bench.client.start(made)
     return made
 
@@ -130,21 +130,22 @@ def test_instances_that_want_the_same_range_share_it_without_failing() -> None:
 
 def test_an_app_that_grows_gets_a_wider_network_beside_the_first() -> None:
     with a_bench(subnet="10.99.79.0/24") as bench:
-        made = bench.engine.start(bench.plan("shop", port=8000))
-        bench.engine._networks.place("shop", 20)
+        shop = bench.app  # a container of that name elsewhere on the engine would take an address of its own
+        made = bench.engine.start(bench.plan(shop, port=8000))
+        bench.engine._networks.place(shop, 20)
         sizes = {name: subnet_of(each).prefixlen for name, each in networks_of(bench).items()}
-        assert sizes == {f"{bench.network}-shop": 28, f"{bench.network}-shop-2": 26}
-        assert bench.engine._networks.place("shop", 1).network == f"{bench.network}-shop-2"
-        (replica,) = bench.engine.observe("shop")
+        assert sizes == {f"{bench.network}-{shop}": 28, f"{bench.network}-{shop}-2": 26}
+        assert bench.engine._networks.place(shop, 1).network == f"{bench.network}-{shop}-2"
+        (replica,) = bench.engine.observe(shop)
         assert (replica.id, replica.address, replica.drift) == (made, "10.99.79.2", "")
-        bench.engine._networks.place("shop", 300)  # a wider one than there can be: it stays where it is
+        bench.engine._networks.place(shop, 300)  # a wider one than there can be: it stays where it is
         assert len(networks_of(bench)) == 2
         renew(bench)
-        bench.engine.retain_networks({"shop"})
+        bench.engine.retain_networks({shop})
         assert len(networks_of(bench)) == 2
         bench.client.remove_container(made, force=True)
-        bench.engine.retain_networks({"shop"})
-        assert list(networks_of(bench)) == [f"{bench.network}-shop-2"]
+        bench.engine.retain_networks({shop})
+        assert list(networks_of(bench)) == [f"{bench.network}-{shop}-2"]
 
 
 def test_a_network_goes_with_its_app_when_nothing_is_left_on_it() -> None:

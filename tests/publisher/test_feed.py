@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import stat
+import sys
 import threading
+import types
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from controller.proxy.feed import Feed, load_covered, load_snapshot
+from controller.publisher.server import FeedServer
 from controller.routing.table import FORMAT, Table, encode_app
 from controller.wire.codec import render_line
 from controller.wire.lines import LineReader, LineSocket
+from tests.parts.wait import wait_for
 from tests.publisher.fakes import PATIENCE_S, publishing, routes
 
 
@@ -236,3 +241,21 @@ def test_lines_arrive_whole_however_they_are_cut():
 def test_names_that_cannot_be_read_are_none(tmp_path, text):
     (tmp_path / "covered.json").write_text(text)
     assert load_covered(tmp_path / "covered.json") <= {"a"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system's limit on a socket's path stands")
+def test_a_folder_of_any_depth_has_room_for_its_socket(tmp_path):
+    folder = tmp_path / ("a" * 100) / "proxy" / "inspect"
+    folder.mkdir(parents=True)
+    listener = types.SimpleNamespace(
+        take=lambda *_: None, refuse=lambda *_: None, lost=lambda _: None, look=lambda: None
+    )
+    server, stop = FeedServer(folder, threading.RLock(), listener, name="desk.sock"), threading.Event()
+    thread = threading.Thread(target=server.run, args=(stop,))
+    thread.start()
+    try:
+        wait_for((folder / "desk.sock").is_socket, PATIENCE_S, "it listens")
+        assert stat.S_IMODE((folder / "desk.sock").stat().st_mode) == 0o660
+    finally:
+        stop.set()
+        thread.join()

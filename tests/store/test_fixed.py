@@ -30,6 +30,6 @@ def test_a_claim_that_another_has_is_refused(store: Store):
     store.fixed_routes.save(NAS)
     with pytest.raises(Refused, match=r"nas\.example\.com/ belongs to fixed route nas already"):
         store.fixed_routes.save(FixedRoute(name="other", host="nas.example.com"))
-    with pytest.raises(Refused, match="fixed route other: there is none"):
+    with pytest.raises(Refused, match="fixed route other: no such route"):
         store.fixed_routes.remove("other")
     assert store.fixed_routes.list() == (NAS,)
