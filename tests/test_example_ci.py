@@ -41,6 +41,8 @@ def deploy(service: Service, image: str, **environment: str) -> subprocess.Compl
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.core
 def test_a_build_deploys_its_image_and_is_red_when_that_does_not_serve(service: Service, backend: Any) -> None:
     (service.root / "build").mkdir()
     first = deploy(service, backend("v1"))

@@ -56,6 +56,8 @@ def hosts_of(path: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.core
 def test_all_examples_are_deployed_together_and_move_on_to_a_new_version(service: Service) -> None:
     targets = [target for path in SPECS for target in hosts_of(path)]
     first = service.oton("apply", *(with_image(service, path, "v1") for path in SPECS))

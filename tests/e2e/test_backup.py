@@ -41,6 +41,8 @@ def test_a_backup_brings_history_and_secrets_back_while_traffic_goes_on(services
     assert [one["release"] for one in service.releases("shop")] == [1]
 
 
+@pytest.mark.slow
+@pytest.mark.core
 def test_a_new_service_takes_the_containers_of_a_lost_one_over(services: Start, backend: Any) -> None:
     lost = services("lost")
     spec = a_spec(image=backend("v1"), replicas=1)

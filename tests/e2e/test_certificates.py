@@ -61,6 +61,8 @@ class Visits(threading.Thread):
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
+@pytest.mark.core
 def test_a_host_is_served_over_https_and_its_certificate_replaced_under_load(
     services: Callable[..., Service], tmp_path: Path
 ) -> None:
@@ -131,6 +133,8 @@ def serve_beyond_loopback(service: Service, place: str, subject: str, pair: tupl
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
+@pytest.mark.core
 def test_beyond_loopback_the_api_speaks_tls_by_its_hosts_certificate_or_is_not_started(
     services: Callable[..., Service], tmp_path: Path
 ) -> None:

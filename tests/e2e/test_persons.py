@@ -106,6 +106,8 @@ def test_maintenance_answers_for_the_app_cuts_nothing_and_survives_a_restart(hou
     assert shop.running() == running
 
 
+@pytest.mark.slow
+@pytest.mark.core
 def test_a_rollback_sticks_until_the_file_says_something_new(house: Service, stage: MakeStage) -> None:
     shop = stage("pins", replicas=2)
     shop.deploy("v1")

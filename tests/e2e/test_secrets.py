@@ -70,6 +70,8 @@ def assert_nowhere(values: list[str], places: dict[str, bytes]) -> None:
     assert not found
 
 
+@pytest.mark.slow
+@pytest.mark.core
 def test_a_planted_secret_reaches_its_app_and_is_found_nowhere_else(services: Start, backend: Any) -> None:
     service = services()
     token, line = f"tok-{random.token_hex(12)}", f"line-{random.token_hex(12)}"
